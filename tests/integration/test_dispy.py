@@ -47,7 +47,7 @@ cleanup 7 data 7
 499500 {11}
 cleanup 7 data 7
 again True
-[7, 7, 11] [('job', 5), ('job', 6), ('job', 7), ('job', 8), ('job', 9), ('job', 11), ('node', 4)]
+6 [('job', 5), ('job', 6), ('job', 7), ('job', 8), ('job', 9), ('job', 11), ('node', 4)]
 False False
 cleanup 7 data 7
 True None 9
