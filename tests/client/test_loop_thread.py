@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -159,12 +159,22 @@ def test_a_call_that_fails_is_told_and_the_next_have_their_turn(thread: LoopThre
     assert told == ["ZeroDivisionError('division by zero')"]
 
 
+class Nobody:
+    """Has calls, and hands them to nobody."""
+
+    def withdraw(self, future: Any) -> bool:
+        return True
+
+    def is_on_loop(self) -> bool:
+        return False
+
+
 @pytest.mark.parametrize(
     "wait",
     [
         lambda thread: thread.call(asyncio.sleep(20)),
         lambda thread: take(SimpleQueue(), 20),
-        lambda thread: Future(cast("Any", None), (abs, (), {})).result(20),
+        lambda thread: Future(Nobody(), (abs, (), {})).result(20),
     ],
 )
 def test_a_ctrl_c_that_does_not_wake_the_main_thread_ends_its_wait_nevertheless(

@@ -158,6 +158,8 @@ def test_a_status_task_that_fails_is_told_at_once(cluster: User) -> None:
     program = cluster.script("fails.py", FAILS)
     program.wait_line("RuntimeError: no data for this node")
     assert "the status_task has failed" in program.err and program.is_alive(), program.told()
+    program.interrupt()  # else it keeps the nodes
+    program.wait(10)
 
 
 def test_run_of_a_generator_says_what_to_write(cluster: User) -> None:

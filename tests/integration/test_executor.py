@@ -87,7 +87,9 @@ def test_ctrl_c_ends_what_runs_and_the_program(user: User, where: str) -> None:
     assert program.wait(5) == -signal.SIGINT, program.told()
     assert program.out.splitlines()[1:] == ["atexit"], "Python ends it, in good order"
     if where == "at_exit":
-        assert re.fullmatch(r"(the Executor made in .*\n)?interrupted\n", program.err), "it may have waited for 3 s"
+        assert re.fullmatch(r"(the Executor made in .*\n)?interrupted\n", program.err), (
+            "it may have waited for 3 s"
+        )
     else:
         assert program.err.endswith("KeyboardInterrupt\n") and "dispycos" not in program.err
 
