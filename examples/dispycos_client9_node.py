@@ -65,7 +65,7 @@ async def main(files: Sequence[pathlib.Path]) -> None:
         for handle in [client.submit(digest, algorithm) for algorithm in ("md5", "sha1", "sha256") * 2]:
             file, algorithm, value = await handle
             print(f"{algorithm} of {file}: {value[:32]}")
-    preparing.terminate()
+        preparing.terminate()  # before the client leaves: what comes from now on need not be prepared
 
 
 @click.command()

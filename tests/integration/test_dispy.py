@@ -38,8 +38,8 @@ names ('127.0.0.1', True, True) 11 None
 None
 True 5
 None 8 NotPicklable: argument 6 ('args') of run_job: cannot pickle '_thread.lock' object: item 1 of tuple
-[0, 0, 0] -1
-[(None, 9), ('caught', 11), (None, 8)]
+0 None 9 -1
+0 caught 11 -1
 (0, -1) 400000
 True True
 127.0.0.1 2 0 0 here there None
