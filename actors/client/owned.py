@@ -601,8 +601,9 @@ def _why_failed(record: Entry) -> tuple[str, str, str]:
 
 
 def _is_short(record: Entry) -> bool:
-    """Its start need not be announced: its outcome will be there as soon."""
+    """Its start need not be announced: its outcome will be there as soon, and if not, nobody has asked for the start."""
     learner = record.learner
     if learner is None or learner.runs < SHORT_RUNS or learner.mean >= SHORT_S:
         return False
-    return not (record.alone or record.io or record.held or record.watchers or record.timeout)
+    is_asked_for = record.info is not None  # by a status_task
+    return not (is_asked_for or record.alone or record.io or record.held or record.watchers or record.timeout)

@@ -325,6 +325,12 @@ def test_a_start_that_is_waited_for_is_wanted(desk: Desk, fields: dict[str, bool
     assert not is_short(desk, **fields)
 
 
+def test_the_start_of_what_a_status_task_hears_of_is_wanted(desk: Desk) -> None:
+    """Else one that takes longer than those before it is not known to run before it has ended."""
+    learned(desk)
+    assert not is_short(desk, info=((1,), {}))
+
+
 @pytest.mark.parametrize("who", ["a message", "a watcher"])
 def test_the_start_of_a_task_that_somebody_talks_to_is_wanted(desk: Desk, who: str) -> None:
     learned(desk)

@@ -104,13 +104,13 @@ if __name__ == '__main__':
     job = cluster.submit('x', threading.Lock())
     print(job(), job.status, job.exception)
 
-    for how in ('sleep', 'caught'):
-        job = cluster.submit(how)
-        while job.status != dispy.DispyJob.Running:
-            time.sleep(0.05)
-        print(cluster.cancel(job), job(), job.status, cluster.cancel(job))
+    jobs = [cluster.submit(how) for how in ('sleep', 'caught', 'sleep')]
+    while jobs[0].status != dispy.DispyJob.Running or jobs[1].status != dispy.DispyJob.Running:
+        time.sleep(0.05)
+    print([cluster.cancel(job) for job in reversed(jobs)], cluster.cancel(jobs[2]))
+    print([(job(), job.status) for job in jobs])
 
-    while len(events) < 12:  # callbacks may come behind the end of their jobs
+    while len(events) < 13:  # callbacks may come behind the end of their jobs
         time.sleep(0.02)
     del events[:]
     job = cluster.submit('provisional')
