@@ -37,6 +37,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from time import monotonic_ns
@@ -164,7 +165,7 @@ class Interrupts:
         ours.setblocking(False)
         signals.setblocking(False)
         signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
-        self._loop.add_reader(ours, ours.recv, 4096)
+        self._loop.add_reader(ours, _empty, ours)
 
     def _let_loop_sleep(self) -> None:
         if self._wake is None:
@@ -377,6 +378,12 @@ class Shield:
             interrupts._depth -= 1
             if interrupts._asks and interrupts._depth == 0:
                 interrupts._raise_asked()
+
+
+def _empty(woken: socket.socket) -> None:
+    """A KeyboardInterrupt that ends the loop's turn leaves this in its queue: in the next turn it may be there twice."""
+    with suppress(BlockingIOError):
+        woken.recv(4096)
 
 
 def _owner_of(handler: Any) -> object:

@@ -496,3 +496,28 @@ def test_a_handler_of_another_library_that_calls_soon_is_heard_by_a_loop_that_wa
     asyncio.run(wait())
     assert woken == [True]
     assert signal.set_wakeup_fd(-1) == -1, "given back"
+
+
+def test_an_interrupt_in_the_midst_of_a_turn_leaves_nothing_to_report_in_the_next_one() -> None:
+    """A second Ctrl-C ends asyncio's turn by an exception: what tells of the first one stays queued, and is queued again."""
+    loop = asyncio.new_event_loop()
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    interrupts = Interrupts(loop=loop)
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    interrupts.install()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        signal.raise_signal(signal.SIGINT)  # the loop is to wake
+        loop.call_soon(interrupt)  # stands before that in the queue
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        loop.run_until_complete(asyncio.sleep(0.01))
+    finally:
+        interrupts.uninstall()
+        signal.signal(signal.SIGINT, before)
+        loop.close()
+    assert reported == []
