@@ -25,6 +25,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # else nohup's is inherited by all
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SCENARIOS = Path(__file__).parent / "scenarios"
+FORKING = Path(__file__).parent / "node" / "processes"
 PROGRAMS = (
     "test_examples.py",
     "test_browser.py",
@@ -70,13 +71,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start programs come late: the threads that read these would be in the way of tests that fork.
-
-    In parallel they come early, for they take long. Last come the files that ask what was played beside.
+    """Tests that start programs come late, in parallel early, for they take long. Those that fork a template of servers come
+    before them, since the threads that read what programs say would be in the way. Last: who asks what was played beside.
     """
 
     def place(item: pytest.Item) -> tuple[int, int]:
         name = item.path.name
+        if item.path.parent == FORKING:
+            return -1, 0
         starts_programs = "integration" in str(item.path) or name in PROGRAMS
         if asks_beside(item):
             return 2, 0
