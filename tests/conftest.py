@@ -16,7 +16,7 @@ from hypothesis import settings
 from dispycos.actors.client import loop_thread
 from dispycos.brokers.private import Waiting
 from tests.kit.beside import Beside, Playing
-from tests.kit.netns import enter_own_network
+from tests.kit.netns import can_have_own_network, enter_own_network
 from tests.kit.programs import Program, User
 
 settings.register_profile("dispycos", deadline=None)  # a busy machine is no fault
@@ -55,8 +55,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: one for each CPU and one more, since tests mostly wait for processes."""
-    return min(WORKERS_MAX, max(2, (os.cpu_count() or 1) + 1))
+    """`-n auto`: one for each CPU and one more, since tests mostly wait for processes. None where these would share a network."""
+    return min(WORKERS_MAX, (os.cpu_count() or 1) + 1) if can_have_own_network() else 0
 
 
 def pytest_configure(config: pytest.Config) -> None:

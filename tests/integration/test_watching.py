@@ -146,7 +146,9 @@ async def look(viewer: Viewer) -> None:
     assert spinning.args == "model=<Spinning: its __repr__ takes too long>"
     assert reader.args == "model='fine', others=()"
     assert spin.args == "'north', [0, 0, 0, 0, 0, 0, ...], limit=-1"
-    assert reader.messages >= 3 and reader.messages + reader.taken == 8, "it takes none while another computes"
+    assert reader.messages >= 3 and reader.messages + reader.taken == 8, (
+        "it takes none while another computes"
+    )
     assert reader.actor and (nap.messages, nap.taken) == (0, 0)
     assert server.use is not None and server.use.cpu_s > 0 and 0 < server.use.memory <= server.use.peak
 

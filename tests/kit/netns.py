@@ -37,20 +37,28 @@ table ip nat {
     chain outward { type nat hook postrouting priority 100; oifname "eth0" masquerade; }
 }
 """
+ROOT = Path(__file__).parents[2]
 _numbers = itertools.count(1)
 
 
-def enter_own_network() -> None:
+def enter_own_network() -> bool:
     """This thread, and the threads and processes that it starts, have loopback and nothing else from now on.
 
-    Without effect where the kernel does not let them.
+    False, and without effect, where the kernel does not let them.
     """
     if sys.platform != "linux" or ctypes.CDLL(None).unshare(CLONE_NEWNET):
-        return
+        return False
     import fcntl
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+    return True
+
+
+def can_have_own_network() -> bool:
+    """Whether `enter_own_network` has an effect in processes of this one."""
+    command = [sys.executable, "-c", "from tests.kit.netns import *; sys.exit(not enter_own_network())"]
+    return subprocess.run(command, cwd=ROOT, timeout=COMMAND_TIMEOUT_S).returncode == 0
 
 
 def why_unavailable() -> str:
