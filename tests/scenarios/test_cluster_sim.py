@@ -16,7 +16,7 @@ from tests.kit.cluster_bugs import BUGS, CHAIN_BUGS
 
 @pytest.mark.timeout(PLAYED_S)
 def test_each_task_has_one_true_outcome_whatever_breaks(beside: Beside) -> None:
-    assert beside.failures("clusters") == []
+    assert beside.failures("clusters", 800) == []
 
 
 @pytest.mark.timeout(PLAYED_S)
