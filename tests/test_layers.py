@@ -95,7 +95,8 @@ BODIES = {
         f"actors/compat/{name}.py"
         for name in ("categories", "files", "network", "program", "pycos", "sockets", "tasks", "threads")
     ),
-    *(f"actors/compat/dispy/{name}.py" for name in ("clusters", "jobs", "line", "remote")),
+    *(f"actors/compat/dispy/{name}.py" for name in ("callbacks", "clusters", "jobs", "journal")),
+    *(f"actors/compat/dispy/{name}.py" for name in ("line", "nodes", "pending", "remote")),
     "actors/sharing/locks.py",
     "actors/tasks/actor.py",
     "actors/tasks/handle.py",

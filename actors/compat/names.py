@@ -78,8 +78,8 @@ DISPY: Final = {
     "NodeAllocate": "dispy.given",
     "DispyNodeAvailInfo": "dispy.jobs",
     "ClusterStatus": "dispy.jobs",
-    "recover_jobs": "dispy.clusters",
-    "fault_recover_jobs": "dispy.clusters:recover_jobs",
+    "recover_jobs": "dispy.journal",
+    "fault_recover_jobs": "dispy.journal:recover_jobs",
     "logger": "dispy.logs",
     "Logger": "dispy.logs",
 }

@@ -37,7 +37,7 @@ names ('127.0.0.1', True, True) 11 None
 ('more', 'data 7')
 None
 True 5
-None 8 NotPicklable: argument 6 ('args') of run_job: cannot pickle '_thread.lock' object: item 1 of tuple
+None 8 NotPicklable: argument 2 ('args') of fails: cannot pickle '_thread.lock' object
 [0, 0, 0] -1
 [(None, 9), ('caught', 11), (None, 8)]
 (0, -1) 400000
@@ -58,10 +58,16 @@ raised 'body'
 TypeError computation must be a function or the path of a program, not int
 FileNotFoundError computation: there is no program /no/such/prog
 TypeError JobCluster() has no parameter 'bogus' here: see docs/compat.md of dispycos
-NotImplementedError recover_jobs() is not covered: jobs end with the program that submitted them, see docs/compat.md of dispycos
 TypeError job_status must take 1 argument
+True []
 """
 
+
+RECOVERED = """\
+2 True 11 None ended 2
+3 True 11 None ended 3
+None True 9 ValueError: bad 4 ended 4
+"""
 
 NODES = """\
 -1 -1 -1 -1 -1 -1 -1 0
@@ -103,7 +109,17 @@ def test_jobs_end_with_a_text_however_they_end_and_clusters_lend_each_other_thei
     out = user.command("run", write(user, "jobs.py"), str(port)).succeed(40)
     named = re.sub(r"^\[\S+/server-\d\] ", "", out, flags=re.MULTILINE)
     assert re.sub(r"server \S+/server-\d ", "", named) == JOBS
+    assert not list(user.folder.glob("_dispy_*"))
 
 
 def test_a_script_has_nodes_closed_set_up_anew_and_limited_and_each_has_its_own_files(user: User) -> None:
     assert user.command("run", "--local", "2", write(user, "nodes.py")).succeed(40) == NODES
+
+
+def test_what_jobs_gave_is_recovered_when_their_program_was_killed(user: User) -> None:
+    killed = user.command("run", "--local", "2", write(user, "killed.py"))
+    killed.wait_line("three have ended")
+    killed.kill()
+    again = user.command("run", "killed.py", "recover")
+    assert again.succeed() == RECOVERED
+    assert again.err == "dispycos: recover_jobs(): 2 other jobs ended with their program\n"

@@ -19,9 +19,18 @@ BY_POSITION = ("nodes", "depends", "job_status", "cluster_status")
 WITHOUT_EFFECT = {
     *("host", "ip_addr", "ext_host", "ext_ip_addr", "dispy_port", "port", "node_port", "client_port"),
     *("ipv4_udp_multicast", "dest_path", "ping_interval", "pulse_interval", "poll_interval"),
-    *("recover_file", "fault_recover", "exclusive", "resend_job_results"),
+    *("exclusive", "resend_job_results"),
 }
-USED = {"setup", "cleanup", "reentrant", "loglevel", "callback", *BY_POSITION}
+USED = {
+    "setup",
+    "cleanup",
+    "reentrant",
+    "loglevel",
+    "callback",
+    "recover_file",
+    "fault_recover",
+    *BY_POSITION,
+}
 SECRETS = {"secret", "keyfile", "certfile"}
 PORTS = {*range(51347, 51351), *range(9700, 9703)}  # dispy's defaults, old and new: no node of ours is there
 

@@ -1,42 +1,15 @@
-"""The clusters of a program: who has the nodes, who wants them, and the thread in which their callbacks are called."""
+"""The clusters of a program: who has the nodes, and who wants them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import threading
-from collections.abc import AsyncGenerator, Callable
-from queue import SimpleQueue
+from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Protocol
 
 from ..program import program
-
-log = logging.getLogger("dispycos")
-
-
-class Callbacks:
-    """Calls scripts' callbacks, one after another, in a thread of their own. What they raise is said."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], object], Callable[[], None]]] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def put(self, call: Callable[[], object], done: Callable[[], None]) -> None:
-        """`done` is called behind it."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="dispycos-callbacks", daemon=True)
-            self._thread.start()
-        self._calls.put((call, done))
-
-    def _work(self) -> None:
-        while True:
-            call, done = self._calls.get()
-            try:
-                call()
-            except BaseException:  # the user's code
-                log.warning("a callback failed:", exc_info=True)
-            done()
+from .journal import Journal
 
 
 class Cluster(Protocol):
@@ -50,11 +23,11 @@ class Line:
     """The clusters of this program: who has the nodes, and who wants them. Used on the loop."""
 
     def __init__(self) -> None:
-        self.callbacks = Callbacks()
         self.open: list[Cluster] = []
         self.is_at_end = False
         self.waiting = 0
         self._turn: asyncio.Lock | None = None
+        self._journals: dict[Path | None, Journal] = {}
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncGenerator[None, None]:
@@ -76,6 +49,14 @@ class Line:
         if not self.is_at_end:
             self.is_at_end = True
             program.at_end.append((0, self._end))
+
+    def journal(self, path: Path | None) -> Journal:
+        """For one more cluster; None: of those that name none."""
+        known = self._journals.get(path)
+        if known is None or not known.users:
+            known = self._journals[path] = Journal(path, program.host.loop.call_soon)
+        known.users += 1
+        return known
 
     def _end(self) -> None:
         """The program's end. Jobs are left only if it was interrupted."""

@@ -1,5 +1,5 @@
 """Jobs that end in all the ways that hung dispy, and what else a script may do with a cluster."""
-import os, signal, sys, threading, time
+import glob, os, signal, sys, threading, time
 import dispy
 
 data = None
@@ -150,9 +150,10 @@ if __name__ == '__main__':
     job = cluster.submit(1, 'b')
     print(job(), job.stdout, job.status)
     for wrong in (lambda: dispy.JobCluster(5), lambda: dispy.JobCluster('/no/such/prog'), lambda: dispy.JobCluster(noop, bogus=1),
-                  lambda: dispy.recover_jobs(), lambda: dispy.JobCluster(noop, callback=lambda: 1)):
+                  lambda: dispy.JobCluster(noop, callback=lambda: 1)):
         try:
             wrong()
         except Exception as error:
             print(type(error).__name__, error)
+    print(glob.glob('_dispy_*') != [], dispy.recover_jobs())
     job = cluster.submit('left open')
