@@ -101,7 +101,8 @@ def status_word(effect: News | Pulsed, handle_of: Callable[[Any], Task]) -> Any:
         args, kwargs = info.info or ((), {})
         info = TaskInfo(handle_of(info), args, kwargs, time.time())
     elif isinstance(info, NodeInfo):
-        info = DispycosNodeInfo(info.name, info.addr, info.cpus, info.platform, avail_info(info))
+        platform = DispycosNodeAllocate.told_platform(info.platform)
+        info = DispycosNodeInfo(info.name, info.addr, info.cpus, platform, avail_info(info))
     return DispycosStatus(effect.status, info)
 
 
@@ -135,6 +136,11 @@ class DispycosNodeAllocate:
 
     def __post_init__(self) -> None:
         self.as_word()
+
+    @staticmethod
+    def told_platform(platform: str) -> str:
+        """As allocate() and status messages have it."""
+        return platform
 
     def allocate(
         self, ip_addr: str, name: str, platform: str, cpus: int, memory: int | None, disk: int | None
@@ -214,7 +220,8 @@ def choose(allocation: DispycosNodeAllocate, offer: Offer) -> tuple[int, str]:
     what = f"nodes[{offer.entry}]: {type(allocation).__name__}.allocate() of node {node.name}"
     vars(allocation)["_offered"] = offer.is_at
     try:
-        answer: object = allocation.allocate(node.addr, node.name, node.platform, node.cpus, memory, disk)
+        platform = allocation.told_platform(node.platform)
+        answer: object = allocation.allocate(node.addr, node.name, platform, node.cpus, memory, disk)
     except Exception as error:
         return 0, f"{what} raised {where_raised(error)}; the node is not used"
     if inspect.iscoroutine(answer):

@@ -32,7 +32,9 @@ class CategorizeMessages:
         if categorize in self._functions:
             self._functions.remove(categorize)
 
-    async def receive(self, category: Any, timeout: float | None = None, alarm_value: Any = None) -> Any:
+    async def receive(
+        self, category: Any = None, timeout: float | None = None, alarm_value: Any = None
+    ) -> Any:
         """The oldest message of this category; alarm_value at the timeout, in seconds."""
         waiting = self._sorted[category]
         loop = asyncio.get_running_loop()

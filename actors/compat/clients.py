@@ -19,6 +19,8 @@ from dispycos.protocol.addresses import Location
 
 from ..client.client import Client as NativeClient
 from ..client.lease import ClientLease
+from ..client.places import servers_at
+from ..client.status import DispycosNodeAllocate
 from ..tasks.submitting import MonitorStatus, _until_started, must_be_callable
 from .options import usable
 from .program import program
@@ -93,6 +95,9 @@ class Client(NativeClient):
         """Its handle; None if it could not be started, and a MonitorStatus if its arguments cannot be sent."""
         try:
             must_be_callable(function)
+            servers = [] if where is None else self._servers_at(where)
+            if servers and not any(server.is_open and server.node.is_open for server in servers):
+                raise TaskRefused(f"{where} is suspended")
             handle = self._submit(function, args, kwargs, io=io, where=where, alone=True)
             return await _until_started(handle)
         except NotPicklable as error:
@@ -103,54 +108,58 @@ class Client(NativeClient):
             return None
 
     async def rtask(  # type: ignore[override]
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+        self, gen: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         """A CPU task on the least loaded node, when it runs; None if it could not be started.
 
         A task that has sent a file to a server means that one, as long as it is free: scripts say so by no other word.
         """
-        return await self._task(self._near(), False, function, args, kwargs)
+        return await self._task(self._near(), False, gen, args, kwargs)
 
     def _near(self) -> Location | None:
         place: Location | None = getattr(cur_task(), "sent_to", None)
-        if place is None or not isinstance(self._lease, ClientLease):
+        try:
+            servers = [] if place is None else self._servers_at(place)
+        except TaskRefused:  # it has ended
             return None
+        return place if len(servers) == 1 and servers[0].is_offered and not servers[0].cpu else None
+
+    def _servers_at(self, where: Any) -> list[Any]:
+        """Raises TaskRefused, TypeError: no such place is in use."""
+        if not isinstance(self._lease, ClientLease):
+            return []
         ledger = self._lease.ledger
-        for epoch, (spot, _) in ledger.servers.items():
-            if Location(spot.addr, spot.port) == place:
-                server = ledger.dispatcher.fleet.servers.get(epoch)
-                return place if server is not None and server.is_offered and not server.cpu else None
-        return None
+        there = ledger.dispatcher.fleet.servers
+        found = servers_at(where, ledger.nodes, ledger.servers)
+        return [there[epoch] for epoch in found if epoch in there]
 
     async def rtask_at(  # type: ignore[override]
-        self, where: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+        self, where: Any, gen: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         """As rtask, on a node (address, name) or a server (Location)."""
-        return await self._task(where, False, function, args, kwargs)
+        return await self._task(where, False, gen, args, kwargs)
 
     async def io_rtask(  # type: ignore[override]
-        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+        self, gen: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         """As rtask, for a task that mostly waits: it shares its server."""
-        return await self._task(None, True, function, args, kwargs)
+        return await self._task(None, True, gen, args, kwargs)
 
     async def io_rtask_at(  # type: ignore[override]
-        self, where: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+        self, where: Any, gen: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         """As io_rtask, on a node or a server."""
-        return await self._task(where, True, function, args, kwargs)
+        return await self._task(where, True, gen, args, kwargs)
 
     run, run_at, run_async, run_async_at = rtask, rtask_at, io_rtask, io_rtask_at
 
-    async def rtask_result(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def rtask_result(self, gen: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As rtask, and waits: what ``yield rtask()`` gives."""
-        return await _result_of(await self.rtask(function, *args, **kwargs))
+        return await _result_of(await self.rtask(gen, *args, **kwargs))
 
-    async def rtask_result_at(
-        self, where: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
+    async def rtask_result_at(self, where: Any, gen: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As rtask_at, and waits."""
-        return await _result_of(await self.rtask_at(where, function, *args, **kwargs))
+        return await _result_of(await self.rtask_at(where, gen, *args, **kwargs))
 
     async def rtask_results(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         """Run function(*item), or function(item), for each; their results in order."""
@@ -172,29 +181,29 @@ class Client(NativeClient):
             log.warning("%s(): %s", method, error)
             return -1
 
-    def enable_node(self, where: Any, /, *setup_args: Any) -> int:
+    def enable_node(self, node: Any, *setup_args: Any) -> int:
         """With ``disable_nodes``: have this node set up by ``node_setup(*setup_args)``. 0, or -1 if there is none."""
-        return self._told("enable_node", where, *setup_args)
+        return self._told("enable_node", node, *setup_args)
 
-    def enable_server(self, location: Any, /, *setup_args: Any) -> int:
+    def enable_server(self, location: Any, *setup_args: Any) -> int:
         """With ``disable_servers``: have this server set up by ``server_setup(*setup_args)``. 0, or -1 if there is none."""
         return self._told("enable_server", location, *setup_args)
 
-    def suspend_server(self, location: Any, /) -> int:
+    def suspend_server(self, location: Any) -> int:
         """Give it no more tasks. 0, or -1 if there is none."""
         return self._told("suspend_server", location)
 
-    def resume_server(self, location: Any, /) -> int:
+    def resume_server(self, location: Any) -> int:
         """End suspend_server(). 0, or -1 if there is none."""
         return self._told("resume_server", location)
 
-    def suspend_node(self, where: Any, /) -> int:
+    def suspend_node(self, node: Any) -> int:
         """Give its servers no more tasks. 0, or -1 if there is none."""
-        return self._told("suspend_node", where)
+        return self._told("suspend_node", node)
 
-    def resume_node(self, where: Any, /) -> int:
+    def resume_node(self, node: Any) -> int:
         """End suspend_node(). 0, or -1 if there is none."""
-        return self._told("resume_node", where)
+        return self._told("resume_node", node)
 
     def close_server(self, location: Any, terminate: bool = False, restart: bool = False) -> int:
         """End it when its CPU tasks have ended. 0, or -1 if there is none."""
@@ -204,29 +213,30 @@ class Client(NativeClient):
         """close_server() with restart=True."""
         return self.close_server(location, terminate, True)
 
-    def close_node(self, where: Any, /, terminate: bool = False) -> int:
+    def close_node(self, node: Any, terminate: bool = False) -> int:
         """Give it back when its CPU tasks have ended. 0, or -1 if there is none."""
-        return self._told("close_node", where, terminate=terminate)
+        return self._told("close_node", node, terminate=terminate)
 
-    def restart_node(self, where: Any, *setup_args: Any, terminate: bool = False) -> int:
+    def restart_node(self, node: Any, *setup_args: Any, terminate: bool = False) -> int:
         """As close_node(), but keep it: it is set up anew. 0, or -1 if there is none."""
-        return self._told("restart_node", where, terminate, *setup_args)
+        return self._told("restart_node", node, terminate, *setup_args)
 
-    def abandon_zombie(self, where: Any, flag: bool, /) -> int:
+    def abandon_zombie(self, location: Any, flag: bool) -> int:
         """For one node another rule than `abandon_zombie_nodes`; None is all. 0, or -1 if there is none."""
-        if where is None:
+        if location is None:
             here = self._cluster().ledger.nodes.values()
             return max(
                 [self._told("abandon_zombie", node.name, bool(flag)) for node in list(here)], default=0
             )
-        return self._told("abandon_zombie", where, bool(flag))
+        return self._told("abandon_zombie", location, bool(flag))
 
-    def node_allocate(self, allocation: Any) -> int:
+    def node_allocate(self, node_allocate: Any) -> int:
         """Use what this matches, too. 0, or -1 if it is of no use."""
-        return self._told("node_allocate", allocation)
+        return self._told("node_allocate", node_allocate)
 
 
 Computation = Client
+DispycosNodeAllocate.told_platform = staticmethod(str.lower)  # type: ignore[assignment]
 
 
 async def _result_of(task: Any) -> Any:

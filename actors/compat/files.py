@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 from subprocess import Popen
@@ -35,46 +36,61 @@ class AsyncFile:
         return self._fd
 
     async def read(self, size: int = 0, full: bool = False, timeout: float | None = None) -> bytes:
-        """At most so many bytes, all if `size` is not positive; with `full` not fewer, but at the end."""
-        async with asyncio.timeout(timeout):
-            if size <= 0:
-                while some := await self._some(READ_MAX):
-                    self._buffer += some
-                return self._take(len(self._buffer))
-            while len(self._buffer) < (size if full else 1):
-                some = await self._some(max(READ_MAX, size))
-                if not some:
-                    break
-                self._buffer += some
-            return self._take(size)
+        """At most so many bytes, all if `size` is not positive; with `full` not fewer, but at the end, or at the timeout.
 
-    async def readline(self, sizehint: int = 0, timeout: float | None = None) -> bytes:
-        """A line with its end; what is left at the end, and then nothing."""
+        Raises
+        ------
+        TimeoutError, which is an IOError: nothing came within `timeout` seconds.
+        """
+        wanted = max(READ_MAX, size)
+        with contextlib.suppress(TimeoutError) if full or size <= 0 else contextlib.nullcontext():
+            async with asyncio.timeout(timeout):
+                while size <= 0 or len(self._buffer) < (size if full else 1):
+                    some = await self._some(wanted)
+                    if not some:
+                        return self._take(size)
+                    self._buffer += some
+        if not self._buffer:
+            raise TimeoutError("timed out")
+        return self._take(size)
+
+    async def readline(self, size: int = 0, sizehint: int = 0, timeout: float | None = None) -> bytes:
+        """A line with its end, or so many bytes of it; what is left at the end, and then nothing. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
             looked = 0
-            while (end := self._buffer.find(b"\n", looked)) < 0:
+            while (end := self._buffer.find(b"\n", looked)) < 0 and not 0 < size <= len(self._buffer):
                 looked = len(self._buffer)
                 some = await self._some(READ_MAX)
                 if not some:
-                    return self._take(len(self._buffer))
+                    return self._take(size)
                 self._buffer += some
-            return self._take(end + 1)
+            ends = [one for one in (end + 1, size) if one > 0]
+            return self._take(min(ends))
 
     async def write(self, buf: Any, full: bool = False, timeout: float | None = None) -> int:
-        """How many of these bytes were written; all with `full`."""
+        """How many of these bytes were written; all with `full`, or what was by the timeout.
+
+        Raises
+        ------
+        TimeoutError, which is an IOError: none were within `timeout` seconds.
+        """
         left = memoryview(buf.encode() if isinstance(buf, str) else buf).cast("B")
         total = 0
-        async with asyncio.timeout(timeout):
-            while left:
-                try:
-                    count = os.write(self.fileno(), left[:READ_MAX])
-                except BlockingIOError:
-                    await self._ready(writing=True)
-                    continue
-                total += count
-                left = left[count:]
-                if not full:
-                    break
+        try:
+            async with asyncio.timeout(timeout):
+                while left:
+                    try:
+                        count = os.write(self.fileno(), left[:READ_MAX])
+                    except BlockingIOError:
+                        await self._ready(writing=True)
+                        continue
+                    total += count
+                    left = left[count:]
+                    if not full:
+                        break
+        except TimeoutError:
+            if not total:
+                raise
         return total
 
     def flush(self) -> None:
@@ -108,8 +124,10 @@ class AsyncFile:
         self.close()
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
+        """At most so many; all if it is not positive."""
+        end = size if size > 0 else len(self._buffer)
+        taken = bytes(self._buffer[:end])
+        del self._buffer[:end]
         return taken
 
     async def _some(self, size: int) -> bytes:
@@ -138,7 +156,7 @@ def _say(ready: asyncio.Future[None]) -> None:
 
 
 class AsyncPipe:
-    """``AsyncPipe(process)``, or ``AsyncPipe(first, last)`` of a row: write() goes to the first, read() is of the last."""
+    """``AsyncPipe(process)``, or ``AsyncPipe(first, last)`` of a row: write() goes to the first, all else is of the last."""
 
     def __init__(self, first: Any, last: Any = None) -> None:
         self.first, self.last = first, last or first
@@ -146,21 +164,21 @@ class AsyncPipe:
         self.stdout = AsyncFile(self.last.stdout) if self.last.stdout is not None else None
         self.stderr = AsyncFile(self.last.stderr) if self.last.stderr is not None else None
 
-    async def read(self, size: int = 0, full: bool = False, timeout: float | None = None) -> bytes:
+    async def read(self, size: int = 0, timeout: float | None = None, full: bool = False) -> bytes:
         """From its output; as AsyncFile.read."""
         return await _of(self.stdout, "stdout").read(size, full, timeout)
 
-    async def readline(self, sizehint: int = 0, timeout: float | None = None) -> bytes:
+    async def readline(self, size: int = 0, sizehint: int = 0, timeout: float | None = None) -> bytes:
         """A line of its output."""
-        return await _of(self.stdout, "stdout").readline(sizehint, timeout)
+        return await _of(self.stdout, "stdout").readline(size, sizehint, timeout)
 
-    async def read_stderr(self, size: int = 0, full: bool = False, timeout: float | None = None) -> bytes:
+    async def read_stderr(self, size: int = 0, timeout: float | None = None, full: bool = False) -> bytes:
         """From its standard error."""
         return await _of(self.stderr, "stderr").read(size, full, timeout)
 
-    async def readline_stderr(self, sizehint: int = 0, timeout: float | None = None) -> bytes:
+    async def readline_stderr(self, size: int = 0, sizehint: int = 0, timeout: float | None = None) -> bytes:
         """A line of its standard error."""
-        return await _of(self.stderr, "stderr").readline(sizehint, timeout)
+        return await _of(self.stderr, "stderr").readline(size, sizehint, timeout)
 
     async def write(self, buf: Any, full: bool = False, timeout: float | None = None) -> int:
         """To its input; as AsyncFile.write."""
@@ -173,7 +191,8 @@ class AsyncPipe:
             return None if file is None else await file.read()
 
         results = await asyncio.gather(self._feed(input), read(self.stdout), read(self.stderr))
-        await self.wait()
+        while self.poll() is None:
+            await asyncio.sleep(0.01)
         return results[1], results[2]
 
     async def _feed(self, source: Any) -> None:
@@ -200,12 +219,17 @@ class AsyncPipe:
         code: int | None = self.last.poll()
         return code
 
-    async def wait(self, timeout: float | None = None) -> int:
-        """The exit code of the last one, when it has ended."""
-        async with asyncio.timeout(timeout):
-            while (code := self.last.poll()) is None:
-                await asyncio.sleep(0.01)
-        return int(code)
+    def __getattr__(self, name: str) -> Any:
+        """wait(), returncode, pid ... of the last one."""
+        return getattr(self.__dict__["last"], name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def terminate(self) -> None:
         """All of them."""

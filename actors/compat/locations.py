@@ -10,14 +10,14 @@ from dispycos.protocol.addresses import Location as NativeLocation
 class _Made(type):
     """An instance is dispycos' own."""
 
-    def __call__(cls, addr: Any, port: Any = 0, *rest: Any) -> NativeLocation:
-        host, _, after = str(addr).rpartition(":") if port in (0, None, "") else (str(addr), "", "")
-        if host and after.isdigit():
-            return NativeLocation(host, int(after))
+    def __call__(cls, host: Any, tcp_port: Any = 0) -> NativeLocation:
+        addr, _, after = str(host).rpartition(":") if tcp_port in (0, None, "") else (str(host), "", "")
+        if addr and after.isdigit():
+            return NativeLocation(addr, int(after))
         try:
-            return NativeLocation(str(addr), int(port or 0))
+            return NativeLocation(str(host), int(tcp_port or 0))
         except ValueError:
-            raise ValueError(f"Location({addr!r}, {port!r}): the port is no number") from None
+            raise ValueError(f"Location({host!r}, {tcp_port!r}): the port is no number") from None
 
     def __instancecheck__(cls, thing: object) -> bool:
         return isinstance(thing, NativeLocation)

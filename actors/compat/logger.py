@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Self
 
 
 class _Output(logging.StreamHandler[Any]):
@@ -50,6 +50,18 @@ class Logger:
     def close(self) -> None:
         """What is pending is written."""
         self._handler.flush()
+
+    flush = shutdown = close
+
+    def log(self, message: Any, *args: Any) -> None:
+        """Whatever the level is."""
+        self._logger.log(self._logger.level or logging.INFO, message, *args)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logger, name)

@@ -38,7 +38,7 @@ class Program:
         self._ending: asyncio.Event | None = None
         self.busy: dict[int, Cell] = {}  # tasks that the end of the program waits for, by their numbers
         self._changed = threading.Condition()
-        self.at_end: list[tuple[int, Callable[[], object]]] = []
+        self.at_end: list[tuple[int, Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
         self.settings: dict[str, Any] = {}  # of Pycos(...)
         self.location_here: Any = None  # the Location by which others reach it, once it is asked for
         self.network: Any = None  # to other programs, once it is wanted
@@ -192,9 +192,9 @@ class Program:
         if thread is None or self._host is None:
             return
         atexit.unregister(self._at_exit)
-        for _, call in sorted(self.at_end, key=lambda entry: entry[0]):
+        for _, call, args, kwargs in sorted(self.at_end, key=lambda entry: -entry[0]):
             try:
-                call()
+                call(*args, **kwargs)
             except Exception:
                 log.warning("a function of atexit() failed", exc_info=True)
         self.at_end.clear()

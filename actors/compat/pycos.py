@@ -26,6 +26,10 @@ from .tasks import cur_task as running_task
 log = logging.getLogger("dispycos")
 
 USED = ("name", "dest_path", "max_file_size", "tcp_port", "node_port", "ip_addr", "ext_ip_addr")
+BY_POSITION = (
+    *("udp_port", "tcp_port", "host", "ext_host", "socket_family", "ipv4_udp_multicast", "name"),
+    *("discover_peers", "secret", "certfile", "keyfile", "notifier", "dest_path", "max_file_size"),
+)
 
 
 class Pycos:
@@ -34,6 +38,9 @@ class Pycos:
     _instance: Pycos | None = None
 
     def __new__(cls, *args: Any, **options: Any) -> Pycos:
+        if len(args) > len(BY_POSITION):
+            raise TypeError(f"Pycos() takes at most {len(BY_POSITION)} parameters, {len(args)} are given")
+        options = {**dict(zip(BY_POSITION, args, strict=False)), **options}
         if Pycos._instance is None:
             Pycos._instance = super().__new__(cls)
             Pycos._instance._set_up(options)
@@ -43,6 +50,7 @@ class Pycos:
 
     def _set_up(self, options: dict[str, Any]) -> None:
         self._told: list[Task] = []  # of peers
+        self._ignores_peers = False
         for given, value in options.items():
             name = NAMED_BEFORE.get(given, given)
             if name in ("secret", "certfile", "keyfile") and value:
@@ -90,7 +98,12 @@ class Pycos:
         program.settings["dest_path"] = str(folder)
 
     @staticmethod
-    def cur_task() -> Task | None:
+    def scheduler() -> Pycos:
+        """As instance()."""
+        return Pycos()
+
+    @staticmethod
+    def cur_task(scheduler: Any = None) -> Task | None:
         """The task that runs."""
         return running_task()
 
@@ -120,13 +133,13 @@ class Pycos:
         """How many tasks of this process have not ended."""
         return len(program.host.cells)
 
-    def atexit(self, priority: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Have this called at the end of the program; the lowest priority first."""
-        program.at_end.append((priority, lambda: function(*args, **kwargs)))
+    def atexit(self, priority: int, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Have this called at the end of the program; the highest priority first."""
+        program.at_end.append((priority, func, args, kwargs))
 
-    def drop_atexit(self, priority: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Nothing is called for that priority."""
-        program.at_end[:] = [entry for entry in program.at_end if entry[0] != priority]
+    def drop_atexit(self, priority: int, func: Callable[..., Any]) -> None:
+        """It is not called for that priority."""
+        program.at_end[:] = [entry for entry in program.at_end if entry[:2] != (priority, func)]
 
     # --- other programs, and places of nodes and schedulers ---
 
@@ -136,6 +149,7 @@ class Pycos:
         udp_port: Any = None,
         stream_send: bool = False,
         relay: bool = False,
+        task: Any = None,
         broadcast: bool = False,
     ) -> int:
         """Have a link to the program, scheduler or node at this Location. 0; -1 if nobody of this cluster answers there.
@@ -162,8 +176,14 @@ class Pycos:
         join()
         return 0
 
-    def ignore_peers(self, flag: bool = True) -> None:
+    @property
+    def ignore_peers(self) -> bool:
         """Has no effect: who is of another cluster is not heard."""
+        return self._ignores_peers
+
+    @ignore_peers.setter
+    def ignore_peers(self, ignore: Any) -> None:
+        self._ignores_peers = bool(ignore)
 
     def peers(self) -> list[Location]:
         """Where the other programs are that are linked."""

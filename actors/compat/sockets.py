@@ -44,7 +44,7 @@ class AsyncSocket:
     def recv(self, bufsize: int, *flags: int) -> Any:
         """Some bytes, at most so many; none at the end, and if it is closed meanwhile."""
         return self._do(
-            lambda loop: self._recv(loop, bufsize), self._sock.recv, bufsize, *flags, at_close=b""
+            lambda loop: self._recv(loop, bufsize, *flags), self._sock.recv, bufsize, *flags, at_close=b""
         )
 
     def recvall(self, bufsize: int, *flags: int) -> Any:
@@ -74,6 +74,16 @@ class AsyncSocket:
     def connect(self, address: Any) -> Any:
         """To whom."""
         return self._do(lambda loop: self._connect(loop, address), self._connect_now, address)
+
+    def create_connection(
+        self, host_port: Any, timeout: float | None = None, source_address: Any = None
+    ) -> Any:
+        """As connect(), with settimeout() and bind() before."""
+        if timeout is not None:
+            self.settimeout(timeout)
+        if source_address is not None:
+            self._sock.bind(source_address)
+        return self.connect(host_port)
 
     def accept(self) -> Any:
         """(AsyncSocket, address) of who connects next."""
@@ -105,9 +115,11 @@ class AsyncSocket:
         self._blocking = bool(flag)
         self._sock.setblocking(self._blocking)
 
-    def setDefaultTimeout(self, timeout: float | None) -> None:
+    def setdefaulttimeout(self, timeout: float | None) -> None:
         """As settimeout()."""
         self.settimeout(timeout)
+
+    setDefaultTimeout = setdefaulttimeout
 
     def close(self) -> None:
         """It. Tasks that wait for bytes of it get none, others OSError: the loop forgets its number, which the next socket has."""
@@ -184,9 +196,9 @@ class AsyncSocket:
         if self._certfile:
             self._sock = _trusting(self._certfile).wrap_socket(self._sock)
 
-    async def _recv(self, loop: asyncio.AbstractEventLoop, size: int) -> bytes:
-        if isinstance(self._sock, ssl.SSLSocket):
-            received: bytes = await self._tried(loop, self._sock.recv, size)
+    async def _recv(self, loop: asyncio.AbstractEventLoop, size: int, *flags: int) -> bytes:
+        if flags or isinstance(self._sock, ssl.SSLSocket):
+            received: bytes = await self._tried(loop, self._sock.recv, size, *flags)
             return received
         return await loop.sock_recv(self._sock, size)
 
@@ -200,11 +212,11 @@ class AsyncSocket:
         return answer
 
     async def _tried(self, loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: Any) -> Any:
-        """What it returns, as soon as TLS has what it wants: asyncio's own calls take no such socket."""
+        """What it returns, as soon as it need not wait: asyncio's own calls take no socket of TLS, nor flags."""
         while True:
             try:
                 return call(*args)
-            except ssl.SSLWantReadError:
+            except (ssl.SSLWantReadError, BlockingIOError):
                 add, remove = loop.add_reader, loop.remove_reader
             except ssl.SSLWantWriteError:
                 add, remove = loop.add_writer, loop.remove_writer

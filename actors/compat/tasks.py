@@ -8,6 +8,7 @@ import itertools
 import logging
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 from dispycos.errors import DispycosError, NameTaken, TaskLost, TaskRefused, TaskTerminated
@@ -16,8 +17,10 @@ from dispycos.protocol.addresses import Location
 from ..tasks.calling import ATOMS, name_of
 from ..tasks.cell import Cell
 from ..tasks.current import current_cell
+from ..tasks.ends import without_our_frames
 from ..tasks.handles import Handles
 from ..tasks.results import trace_of
+from ..tasks.running.execution import Execution
 from ..tasks.submitting import MonitorStatus, must_be_callable
 from ..tasks.submitting import Task as NativeTask
 from ..tasks.swap import Call, Swap
@@ -33,7 +36,7 @@ _numbers = itertools.count(1)
 
 
 class Task(NativeTask):
-    """``Task(function, *args, **kwargs)`` starts a task at once, from a task or from any thread.
+    """``Task(function, *args, **kwargs)``, or ``Task(target=function, args=(), kwargs={})``, starts a task, from any thread.
 
     Messages between tasks of one process are passed as they are, without a copy. ``yield task()``, ``yield task.finish()`` and,
     in a thread, ``task.value()`` give its value; a MonitorStatus if it failed; None at the timeout.
@@ -45,7 +48,8 @@ class Task(NativeTask):
     _sleeper: asyncio.Future[Any] | None
     sent_to: Location  # the server to which it has sent its last file
 
-    def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        function, args, kwargs = call_of(args, kwargs)
         must_be_callable(function)
         program.call(self._start, function, args, kwargs)
 
@@ -80,8 +84,11 @@ class Task(NativeTask):
     async def receive(
         self, timeout: float | None = None, alarm_value: Any = None, category: Any = None
     ) -> Any:
-        """The oldest message; alarm_value at the timeout, in seconds."""
-        return await super().receive(timeout, alarm_value)
+        """The oldest message; alarm_value at the timeout, in seconds. The value of a MonitorStatus is its traceback, if any."""
+        message = await super().receive(timeout, alarm_value)
+        if isinstance(message, MonitorStatus) and message.traceback:
+            return replace(message, value=message.traceback)
+        return message
 
     recv = receive
 
@@ -118,6 +125,8 @@ class Task(NativeTask):
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> int:
         """Raise this where the task is suspended; only for tasks of this process. 0, or -1 if it has ended."""
+        if isinstance(kind, tuple):  # of sys.exc_info()
+            kind, value, *_ = kind
         error = value if isinstance(value, BaseException) else kind if value is None else kind(value)
 
         def raise_there() -> int:
@@ -157,20 +166,23 @@ class Task(NativeTask):
         except (Exception, asyncio.CancelledError) as error:
             terminated = isinstance(error, TaskTerminated | asyncio.CancelledError)
             kind = KeyboardInterrupt if terminated else type(error)
-            text = trace_of(error) or "".join(traceback.format_exception_only(error)).rstrip()
+            text = (
+                trace_of(without_our_frames(error))
+                or "".join(traceback.format_exception_only(error)).rstrip()
+            )
             return MonitorStatus(self, kind, str(error) if terminated else text, text)
 
-    async def monitor(self, other: NativeTask | None = None) -> int:  # type: ignore[override]
-        """Have a MonitorStatus sent when a task ends. 0; -1 if `other` is no task.
+    async def monitor(self, observe: NativeTask | None = None) -> int:  # type: ignore[override]
+        """Have a MonitorStatus sent when a task ends. 0; -1 if `observe` is no task.
 
         ``me.monitor(other)``: this task gets that of the other one. ``rtask.monitor(me)``, as dispycos has it, too, where this one
         is not of this process, or `me` is the running task.
         """
-        other = cur_task() if other is None else other
-        if not isinstance(other, NativeTask):
+        observe = cur_task() if observe is None else observe
+        if not isinstance(observe, NativeTask):
             return -1
-        is_observed = not isinstance(self._source, Cell) or (other == cur_task() and other != self)
-        observed, by = (self, other) if is_observed else (other, self)
+        is_observed = not isinstance(self._source, Cell) or (observe == cur_task() and observe != self)
+        observed, by = (self, observe) if is_observed else (observe, self)
         return await NativeTask.monitor(observed, by)
 
     def notify(self, monitor: NativeTask) -> int:
@@ -234,10 +246,11 @@ class Task(NativeTask):
         """Whether hot_swap() may replace the function of this task, the running one, from now on."""
         return super().hot_swappable(bool(flag))
 
-    def hot_swap(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> int:
-        """0; -1 if it has ended."""
+    def hot_swap(self, *args: Any, **kwargs: Any) -> int:
+        """As Task(). 0; -1 if it has ended."""
         if not self.is_alive():
             return -1
+        function, args, kwargs = call_of(args, kwargs)
         return super().hot_swap(function, *args, **kwargs)
 
     @staticmethod
@@ -280,11 +293,33 @@ def _take(number: int) -> Any:
     return _kept.pop(number, None)
 
 
+def call_of(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The function and its arguments, which may be given as to a thread. Raises TypeError: there is none."""
+    if args:
+        return args[0], args[1:], kwargs
+    rest = dict(kwargs)
+    if "target" not in rest:
+        raise TypeError("the function of the task is missing")
+    target = rest.pop("target")
+    args = tuple(rest.pop("args", ()))
+    return target, args, rest.pop("kwargs", rest)
+
+
 def cur_task() -> Task | None:
     """The task that runs."""
     cell = current_cell()
     handle: Task | None = None if cell is None else cell.handle
     return handle
+
+
+class Terminated(KeyboardInterrupt, GeneratorExit):
+    """What terminate() raises in a generator function: in scripts it has either name."""
+
+
+def _in_generators(error: BaseException) -> BaseException:
+    return Terminated() if type(error) is KeyboardInterrupt else error
 
 
 def _generator_of(call: Call) -> Any:
@@ -300,5 +335,6 @@ def _generator_of(call: Call) -> Any:
 
 Handles.task_class = Task
 Swap.shown = staticmethod(_generator_of)
+Execution.in_generators = staticmethod(_in_generators)  # type: ignore[method-assign]
 
 __all__ = ["DispycosError", "MonitorStatus", "Task", "TaskRefused", "cur_task"]

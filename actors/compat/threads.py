@@ -27,7 +27,9 @@ class AsyncThreadPool:
         self._lock = threading.Lock()
 
     async def async_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """``yield pool.async_task(function, *args)``: what it returns, or raises."""
+        """``yield pool.async_task(function, *args)``, or with ``args=()`` and ``kwargs={}``: what it returns, or raises."""
+        if not args and kwargs:
+            args, kwargs = tuple(kwargs.pop("args", ())), kwargs.pop("kwargs", kwargs)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         with self._lock:

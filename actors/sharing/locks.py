@@ -18,6 +18,8 @@ from ..tasks.current import current_cell, host_of
 
 log = logging.getLogger("dispycos")
 
+FOR_EVER = -1  # as of threading
+
 
 class Line:
     """Those who wait for something, first come, first served."""
@@ -76,7 +78,7 @@ class Acquirable(Local, ABC):
 
     @abstractmethod
     async def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """Wait until it can be had, at most `timeout` seconds, or not at all; whether one has it now."""
+        """Wait until it can be had, at most `timeout` seconds (-1: for ever), or not at all; whether one has it now."""
 
     @abstractmethod
     def release(self) -> None:
@@ -133,6 +135,7 @@ class Lock(Acquirable):
         me = _running_task()
         if me is None:
             raise RuntimeError("a lock is acquired by await or yield in a task")
+        timeout = None if timeout == FOR_EVER else timeout
         if not self._is_taken:
             self._is_taken = True
         elif (
@@ -298,6 +301,7 @@ class Semaphore(Acquirable):
 
     async def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Wait until fewer have it, at most `timeout` seconds, or not at all if not `blocking`. Whether one has it now."""
+        timeout = None if timeout == FOR_EVER else timeout
         if self._left:
             self._left -= 1
             return True

@@ -51,7 +51,7 @@ class MonitorStatus:
 
     info: Task
     type: Any
-    value: Any
+    value: Any = None
     traceback: str = ""
 
 

@@ -92,6 +92,13 @@ def test_tasks_of_one_program_have_all_that_pycos_has(user: User) -> None:
     assert program.err.count("uncaught exception in failing") == 2
 
 
+def test_scripts_give_parameters_by_name_call_from_threads_and_end_tasks_in_all_ways(user: User) -> None:
+    program = start(user, "habits.py")
+    *lines, logged, stays, found = program.succeed().splitlines()
+    assert lines == ["tasks None", "channels None", "files None", "threads None"], program.told()
+    assert (logged.split(" ", 2)[2], stays, found) == ("mine - at all levels", "stays", "[9, 1]")
+
+
 REMOTE = """\
 ['3'] remote.py True
 nodes ['127.0.0.1'] servers 2

@@ -48,7 +48,7 @@ class Line:
         self.open.append(cluster)
         if not self.is_at_end:
             self.is_at_end = True
-            program.at_end.append((0, self._end))
+            program.at_end.append((0, self._end, (), {}))
 
     def journal(self, path: Path | None) -> Journal:
         """For one more cluster; None: of those that name none."""

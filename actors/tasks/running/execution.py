@@ -234,6 +234,11 @@ class Execution(Between):
 
     # -- generators
 
+    @staticmethod
+    def in_generators(error: BaseException) -> BaseException:
+        """What a generator gets of what is thrown in."""
+        return error
+
     async def _resume(self, generator: Generator[Any, Any, Any]) -> Any:
         """Its value: a yield calls another generator, awaits what can be awaited, lets others run, or gives a value back."""
         generators = [generator]  # the called ones above their callers
@@ -249,7 +254,7 @@ class Execution(Between):
                     if isinstance(outcome, Returned):
                         yielded = generators[-1].send(outcome.value)
                     else:
-                        yielded = generators[-1].throw(outcome.error)
+                        yielded = generators[-1].throw(self.in_generators(outcome.error))
                 except StopIteration as stop:
                     generators.pop()
                     outcome = Returned(stop.value)
