@@ -53,7 +53,7 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    monkeypatch.setattr(clean_module, "LAST_S", 0.1)
+    monkeypatch.setattr(clean_module, "LAST_S", 10.0)  # a busy machine
     node = Node(tmp_path / "nodes")
     yield node
     node.kill()
@@ -67,7 +67,10 @@ def test_beside_a_node_that_lives_nothing_is_left_over(node: Node) -> None:
     assert node.has_left
 
 
-def test_what_is_left_is_named_with_the_remedy_and_goes_on(node: Node) -> None:
+def test_what_is_left_is_named_with_the_remedy_and_goes_on(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clean_module, "LAST_S", 0.1)
     node.kill()
     with pytest.raises(Failure, match=rf"has left process {node.child.pid} \(sleep\) running") as caught:
         see_to_leftovers(node.parent, "box", clean=False)
@@ -94,7 +97,6 @@ def test_clean_ends_what_is_left_and_says_so(
 
 def test_a_process_that_ends_by_itself_is_waited_for(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the servers of a node that was killed a moment ago."""
-    monkeypatch.setattr(clean_module, "LAST_S", 10.0)
     monkeypatch.setattr("dispycos.cli.clean.time.sleep", lambda seconds: node.child.kill())
     node.kill()
     see_to_leftovers(node.parent, "box", clean=False)

@@ -11,11 +11,12 @@ SILENT_S = (
     13.0  # longer than any silence after which a process of another host is asked or given up by a link
 )
 GAP_S = 2.0  # a scheduler that was started anew grants nothing for 3 s: who waited for it would be seen
+GRANTED_S = 20.0  # on a busy machine; one that is not ready by then waits for something
 
 
 @pytest.mark.timeout(120)
 def test_a_scheduler_that_is_killed_costs_a_running_client_and_a_queue_nothing() -> None:
-    assert len(list(scheduler_killed.play(3, 1000, 1, 2, GAP_S))) == 3
+    assert len(list(scheduler_killed.play(3, 1000, 1, 2, GAP_S, GRANTED_S))) == 3
 
 
 @pytest.mark.timeout(120)
