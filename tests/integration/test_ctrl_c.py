@@ -80,7 +80,7 @@ def test_it_ends(runner: str, what: str, pauses: list[float], seconds: float) ->
         code = program.wait(10)
         took = time.monotonic() - start
         assert code in (130, -signal.SIGINT)
-        assert took < seconds + sum(pauses) + 1.0, f"{took:.1f} s; {program.told()}"  # on a busy machine
+        assert took < seconds + sum(pauses) + 2.0, f"{took:.1f} s; {program.told()}"  # on a busy machine
         said = [line for line in program.err.splitlines() if "killed by SIGKILL" not in line]
         if runner == "dispycos":
             assert said == ["interrupted"], program.told()

@@ -164,7 +164,7 @@ async def test_a_killed_server_is_task_lost_naming_the_signal_and_others_go_on(c
     os.kill(pid, signal.SIGKILL)
     with raises(TaskLost, "SIGKILL", "tell_pid_and_compute") as caught:
         await victim
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     assert caught.error.started
     next_pid = await asyncio.wait_for(client.submit(own_pid), 3)
     assert next_pid not in (pid, *other_pids)

@@ -155,7 +155,7 @@ async def test_a_loop_of_a_function_is_interrupted(client, task):
         handle.terminate()
         with raises(dispycos.TaskTerminated):
             await handle
-        assert time.monotonic() - start < 2, way  # and not killed after 5 s
+        assert time.monotonic() - start < 4, way  # and not killed after 5 s
         assert await task.receive(timeout=5) == f"{first} in it"
         assert await task.receive(timeout=5) == "KeyboardInterrupt around it"
     handle = client.submit(waits_in, "new_event_loop", task)

@@ -128,7 +128,7 @@ async def test_receive_times_out_with_the_alarm_value(client, task):
     start = time.monotonic()
     assert await task.receive(timeout=0.05) is None
     assert await task.receive(timeout=0, alarm_value="alarm") == "alarm"
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
 
 
 async def receive_late(*, task):
@@ -188,7 +188,7 @@ async def test_deliver_to_a_task_that_waits_for_a_server_times_out(client, task)
     queued = client.submit(collect, 1)
     start = time.monotonic()
     assert await queued.deliver("x", timeout=0.2) == 0
-    assert 0.15 < time.monotonic() - start < 2
+    assert 0.15 < time.monotonic() - start < 4
     for blocker in blockers:
         blocker.terminate()
     assert await queued == ["x"]  # it may still arrive, and here it does
@@ -233,7 +233,7 @@ async def test_ask_times_out_and_a_late_reply_is_dropped(client, task):
     start = time.monotonic()
     with raises(TimeoutError):
         await answerer.ask(1, timeout=0.1)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
     answerer.send(2)
     await answerer
 

@@ -120,7 +120,7 @@ async def test_a_small_message_is_not_held_up_by_a_large_one(client, task):
     assert await rtask.ask("small", timeout=5) == "small"
     took = time.monotonic() - start
     assert await large == 50 * MEGA
-    assert took < 1.0, took
+    assert took < 3.0, took
     rtask.send(None)
 
 

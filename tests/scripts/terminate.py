@@ -233,7 +233,7 @@ async def test_asyncio_tasks_that_are_left_end_with_their_task(client, task):
     start = time.monotonic()
     count, pid = await (await client.rtask_at(server, leaves_subtasks_behind, task))
     took = time.monotonic() - start
-    assert count == 2 and 2.5 < took < 4.5, took
+    assert count == 2 and 2.5 < took < 9, took
     assert await task.receive(timeout=5) == "tidied up"
     assert await (await client.rtask_at(server, os.getpid)) == pid
 
@@ -355,7 +355,7 @@ async def test_one_that_ignores_it_is_killed_after_5_s_and_those_beside_it_hear(
     handle.terminate()
     with raises(TaskTerminated, "did not end within 5 s"):
         await handle
-    assert 4.5 < time.monotonic() - start < 7, time.monotonic() - start
+    assert 4.5 < time.monotonic() - start < 10, time.monotonic() - start
     with raises(TaskLost, "ignores did not end within 5 s"):
         await beside
     status = await task.receive(timeout=5)
@@ -422,7 +422,7 @@ async def test_those_that_wait_on_are_dropped_after_5_s_and_cost_nobody_anything
     outcomes = await asyncio.gather(*waiting, computing, return_exceptions=True)
     took = time.monotonic() - start
     assert [type(outcome) for outcome in outcomes] == 5 * [TaskTerminated], outcomes
-    assert 4.5 < took < 6, took
+    assert 4.5 < took < 10, took
     assert await (await client.rtask_at(server, os.getpid)) == pid, "the server has its CPU again"
     beside.send("end")
     assert (await beside)[1] == pid
@@ -456,7 +456,7 @@ async def test_the_5_s_run_from_the_beginning_of_its_own_step(client, task):
     start = time.monotonic()
     with raises(TaskTerminated, "did not end within 5 s"):
         await handle
-    assert 4.5 < time.monotonic() - start < 6.5, time.monotonic() - start
+    assert 4.5 < time.monotonic() - start < 10, time.monotonic() - start
 
 
 async def four_servers(client):

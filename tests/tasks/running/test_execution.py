@@ -229,7 +229,7 @@ def test_a_loop_of_a_plain_function_is_interrupted_within_50_ms(stage: BareStage
         in_thread_soon(interrupt)
         stage.loop.call_soon(execution.begin)
         assert isinstance(error_of(await done), KeyboardInterrupt)
-        assert time.monotonic() - asked[0] < 1  # with room for a busy machine
+        assert time.monotonic() - asked[0] < 5  # with room for a busy machine
         assert seen[-1] == "finally"
 
     stage.play(scene)

@@ -264,7 +264,7 @@ def test_an_interrupt_that_met_runtime_code_is_raised_by_the_thread_soon_after(e
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         echo.step(step, owner)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.timeout(20)
