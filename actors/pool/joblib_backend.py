@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import logging
 import os
 import secrets
 import shutil
@@ -13,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
@@ -23,8 +22,6 @@ from .future import Future
 from .kept import Kept, Missing, install, keep_only, value_of
 
 SHARED_MEMORY = "/dev/shm"
-
-log = logging.getLogger("dispycos")
 
 _program = secrets.token_hex(8)  # the keys of its arrays begin so
 _numbers = itertools.count()
@@ -68,7 +65,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._options = options
         self._workers: Executor | None = None
         self._arrays: Arrays | None = None
-        self._callbacks: Callbacks | None = None
+        self._callbacks: ThreadPoolExecutor | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         if n_jobs == 0:
@@ -100,7 +97,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._array_options = max_nbytes if mmap_mode is not None else None, mmap_mode or "r", temp_folder
         self._options = {**self.backend_kwargs, **options}
         self._workers = Executor(n_jobs, **self._options)
-        self._callbacks = Callbacks()
+        self._callbacks = ThreadPoolExecutor(1, "joblib")
         return n_jobs
 
     def compute_batch_size(self) -> int:
@@ -121,8 +118,9 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         calls.kept.update(self._arrays.kept)
         future = self._workers.submit(batch)
         if callback is not None:
-            callbacks = self._callbacks
-            future.add_done_callback(lambda done: callbacks.call(callback, done))
+            # It asks the program's iterable for more, which may take its time: not on the loop.
+            thread = self._callbacks
+            future.add_done_callback(lambda done: _call(thread, callback, done))
         return future
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
@@ -140,7 +138,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if self._workers is not None:
             self._workers.shutdown(wait=False)
         if self._callbacks is not None:
-            self._callbacks.close()
+            self._callbacks.shutdown(wait=False)
         self._workers = self._callbacks = None
         self.reset_batch_stats()
 
@@ -151,30 +149,9 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             self._workers = Executor(self._n_jobs, **self._options) if ensure_ready else None
 
 
-class Callbacks:
-    """joblib's, in a thread: they ask the program's iterable for more, which may take its time, and not the loop's.
-
-    A queue wakes that thread in half the time of a ThreadPoolExecutor; small jobs are mostly such wakings.
-    """
-
-    def __init__(self) -> None:
-        self._due: SimpleQueue[tuple[Callable[[Any], Any], object] | None] = SimpleQueue()
-        threading.Thread(target=self._run, name="joblib", daemon=True).start()
-
-    def call(self, callback: Callable[[Any], Any], future: object) -> None:
-        self._due.put((callback, future))
-
-    def close(self) -> None:
-        """Those before are called."""
-        self._due.put(None)
-
-    def _run(self) -> None:
-        while (due := self._due.get()) is not None:
-            callback, future = due
-            try:
-                callback(future)
-            except Exception:
-                log.exception("in a callback of joblib")
+def _call(thread: ThreadPoolExecutor, callback: Callable[[Any], Any], future: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the Parallel was ended meanwhile
+        thread.submit(callback, future)
 
 
 # --- large arrays ---
