@@ -9,7 +9,7 @@ import pytest
 
 from tests.kit.programs import User, port_of
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(90)
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "dispy"
 
@@ -32,7 +32,7 @@ exit None 9 SystemExit: left
 _exit None 9 exited with code 3 while it ran fails
 kill None 9 was killed by SIGKILL (9) while it ran fails
 iterator None 9 NotPicklable: the value of fails: cannot pickle '_io.TextIOWrapper' o
-names ('127.0.0.1', True, True) 11 None
+names ('127.0.0.1', 'one', True) 11 None
 ('given', 'data 7') 127.0.0.1 True
 ('more', 'data 7')
 None
@@ -86,6 +86,10 @@ False 0 None None
 True True
 0 None 2 None 4 None 6 None 8 None True
 [0, 1, 2, 3, 4] {}
+[6, 6, 6, 6] [1, 1]
+submit_node 8 10 0
+False 0 12 14 0 None
+False 0 16 True True
 """
 
 
@@ -105,15 +109,21 @@ def test_a_typical_script_runs_as_it_is_and_one_without_nodes_says_so(user: User
 
 def test_jobs_end_with_a_text_however_they_end_and_clusters_lend_each_other_their_nodes(user: User) -> None:
     port = port_of(user.scheduler())
-    user.node("vm", cpus=2)
-    out = user.command("run", write(user, "jobs.py"), str(port)).succeed(40)
+    user.node("one", cpus=2)
+    out = user.command("run", write(user, "jobs.py"), str(port)).succeed(50)
     named = re.sub(r"^\[\S+/server-\d\] ", "", out, flags=re.MULTILINE)
     assert re.sub(r"server \S+/server-\d ", "", named) == JOBS
     assert not list(user.folder.glob("_dispy_*"))
+    first = user.command("run", write(user, "shared.py"), str(port), "first")
+    first.wait_line("first 1")
+    assert (
+        user.command("run", "shared.py", str(port)).succeed(20) == "other 1\nother 2\n"
+    )  # it lends its node
+    assert first.succeed() == "first 1\nfirst 2\n"
 
 
 def test_a_script_has_nodes_closed_set_up_anew_and_limited_and_each_has_its_own_files(user: User) -> None:
-    assert user.command("run", "--local", "2", write(user, "nodes.py")).succeed(40) == NODES
+    assert user.command("run", "--local", "2", write(user, "nodes.py")).succeed(50) == NODES
 
 
 def test_what_jobs_gave_is_recovered_when_their_program_was_killed(user: User) -> None:

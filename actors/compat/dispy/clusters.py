@@ -43,7 +43,7 @@ from .given import (
     parted,
     wishes_of,
 )
-from .jobs import ClusterStatus, DispyJob
+from .jobs import ClusterStatus, DispyJob, NodeState
 from .line import line
 from .logs import set_level
 from .nodes import Nodes
@@ -52,6 +52,7 @@ from .printing import table
 
 log = logging.getLogger("dispycos")
 
+LEND_S = 3.0  # without jobs; then a shared cluster gives its nodes back until it has some
 RETRIES = 3  # of a reentrant job, whose server or node was lost
 
 
@@ -78,6 +79,7 @@ class JobCluster:
 
     _what = "JobCluster"
     _shared: set[str] = set()
+    _lends = False  # to other programs
 
     def __init__(self, computation: Any, *args: Any, **options: Any) -> None:
         if len(args) > len(BY_POSITION):
@@ -178,11 +180,13 @@ class JobCluster:
         if self._is_closing:
             raise RuntimeError(f"the cluster of {self.name} is closed")
         target = None
-        if node is not None and (target := self._nodes.find(node)) is None:
-            log.warning(
-                "submit_node(): the cluster has no node %s (yet): wait for DispyNode.Initialized", node
-            )
-            return None
+        if node is not None:
+            target = self._nodes.find(node)
+            if target is None or target.is_closed:
+                log.warning(
+                    "submit_node(): the cluster has no node %s now: wait for DispyNode.Initialized", node
+                )
+                return None
         try:
             files, code = parted(kwargs.pop("dispy_job_depends", ()))
         except OSError as error:
@@ -245,7 +249,7 @@ class JobCluster:
 
     def status(self) -> ClusterStatus:
         """Its nodes, and how many jobs have not ended."""
-        return ClusterStatus(self._nodes.all(), len(self._pending.jobs))
+        return ClusterStatus(self._nodes.listed(), len(self._pending.jobs))
 
     def stats(self, wall_time: float | None = None) -> None:
         """Print what each node has done."""
@@ -265,8 +269,10 @@ class JobCluster:
         """Use this, too, or again after deallocate_node(). 0; -1 if it is of no use."""
         known = self._nodes.find(node)
         if known is None or known.is_closed:
+            if known is not None:
+                program.call(self._nodes.open, known)
             return self.discover_nodes([node])
-        return self._said("resume_node", known._location)
+        return self._at_node("allocate_node", node, self._nodes.suspend, flag=False)
 
     def discover_nodes(self, nodes: Any) -> int:
         """Look for these, too. 0; -1 if they are of no use."""
@@ -280,24 +286,15 @@ class JobCluster:
 
     def deallocate_node(self, node: Any) -> int:
         """Give it no more jobs. 0; -1 if there is no such node."""
-        return self._at_node("suspend_node", node)
+        return self._at_node("deallocate_node", node, self._nodes.suspend, flag=True)
 
     def close_node(self, node: Any, terminate_pending: bool = False) -> int:
         """Give it back when its jobs have ended, or with `terminate_pending` end them. 0; -1 if there is no such node."""
-        return self._at_node("close_node", node, terminate=terminate_pending)
+        return self._at_node("close_node", node, self._nodes.close, terminate=terminate_pending)
 
     def resetup_node(self, node: Any, terminate_pending: bool = False) -> int:
         """Have it set up anew, for which its NodeAllocate is asked anew. 0; -1 if there is no such node."""
-        known = self._nodes.find(node)
-        if known is None:
-            return self._at_node("restart_node", node)
-        self._nodes.ask_again(known)
-        try:
-            call = self._nodes.setup_call(known.name, known.ip_addr)
-        except OSError as error:
-            log.warning("resetup_node(): %s", error)
-            return -1
-        return self._said("restart_node", known._location, terminate_pending, *call)
+        return self._at_node("resetup_node", node, self._nodes.restart, terminate=terminate_pending)
 
     def send_file(self, path: Any, node: Any, relay: bool = False) -> int:
         """Send it to this node, for later jobs. 0; -1 if there is no such node. Raises FileNotFoundError."""
@@ -306,9 +303,12 @@ class JobCluster:
         known = self._nodes.find(node)
         if known is None:
             return -1
-        folder = str(PurePath(remote.path_at_client(str(path))).parent)
-        sending = self._client.send_file(known._location, path, None if folder == "." else folder, True)
-        return int(program.wait(sending))
+        there = PurePath(remote.path_at_client(str(path)))
+        known._sent[str(there)] = Path(path).absolute()
+        if known._state is not NodeState.UP:
+            return 0  # with its next setup
+        folder = None if there.parent == PurePath() else str(there.parent)
+        return int(program.wait(self._client.send_file(known._location, path, folder, True)))
 
     def set_node_cpus(self, node: Any, cpus: int) -> int:
         """Use at most so many CPUs of it; less than 0: all but so many. How many these are; -1 if there is no such node."""
@@ -318,18 +318,15 @@ class JobCluster:
         used: int = program.call(self._nodes.set_cpus, known, int(cpus))
         return used
 
-    def _at_node(self, method: str, node: Any, **options: Any) -> int:
+    def _at_node(self, method: str, node: Any, function: Callable[..., None], **options: bool) -> int:
         known = self._nodes.find(node)
         if known is None:
             log.warning("%s(): the cluster has no node %s", method, node)
             return -1
-        return self._said(method, known._location, **options)
-
-    def _said(self, method: str, *args: Any, **options: Any) -> int:
         try:
-            program.call(partial(getattr(self._client, method), *args, **options))
+            program.call(partial(function, known, **options))
             return 0
-        except (DispycosError, TypeError, ValueError) as error:
+        except (DispycosError, OSError, TypeError, ValueError) as error:
             log.warning("%s(): %s", method, error)
             return -1
 
@@ -379,9 +376,9 @@ class JobCluster:
                 scheduling.cancel()
                 return
             await scheduling
-            pending.hand_in_all()
             nodes.are_there = True
-            await self._until(lambda: not pending.jobs and (self._is_closing or line.waiting > 0))
+            pending.hand_in_all()
+            await self._until_done()
             if self._cleanup is not None:
                 await nodes.clean_up(self._cleanup)
         except (DispycosError, TimeoutError, OSError, ValueError) as error:
@@ -402,6 +399,19 @@ class JobCluster:
     def _location(self) -> Any:
         return None if program.local_servers else program.location
 
+    async def _until_done(self) -> None:
+        """Without jobs; and it is closed, or somebody else wants the nodes, or, of another program, may want them."""
+        jobs = self._pending.jobs
+        while True:
+            await self._until(lambda: not jobs and (self._is_closing or line.waiting or self._lends))
+            try:
+                async with asyncio.timeout(LEND_S):
+                    await self._until(lambda: jobs or self._is_closing or line.waiting)
+            except TimeoutError:
+                return
+            if not jobs:
+                return
+
     async def _until(self, condition: Callable[[], object]) -> None:
         while not condition():
             self._changed.clear()
@@ -419,11 +429,15 @@ class JobCluster:
             if news.status != Status.NodeDiscovered or not self._is_closing:
                 self._nodes.hear(news.status, info)
         elif news.status == Status.ServerInitialized:
-            self._nodes.server_came()
+            self._nodes.server_came(info)
 
 
 class SharedJobCluster(JobCluster):
-    """As JobCluster, with a scheduler that is named: scheduler_host, scheduler_node in older scripts."""
+    """As JobCluster, with a scheduler that is named: scheduler_host, scheduler_node in older scripts.
+
+    When it has had no jobs for 3 s other programs get the nodes, if they wait for them, unless it is `exclusive`. It waits for
+    them when it has jobs again.
+    """
 
     _what = "SharedJobCluster"
     _shared = {"scheduler_host", "scheduler_node", "scheduler_port"}
@@ -433,6 +447,7 @@ class SharedJobCluster(JobCluster):
         port = options.get("scheduler_port")
         if self._scheduler and port and int(port) not in PORTS:
             self._scheduler = f"{self._scheduler}:{port}"
+        self._lends = self._location() is not None and not options.get("exclusive")
         super().__init__(computation, *args, **options)
 
     def _location(self) -> Any:

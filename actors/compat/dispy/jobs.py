@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from enum import Enum, auto
+from pathlib import Path
 from typing import Any, NamedTuple
 
 _ids = itertools.count(1)
@@ -65,6 +67,16 @@ class DispyJob:
         return self._number < other._number
 
 
+class NodeState(Enum):
+    """What a cluster has of a node that it knows."""
+
+    LENT = auto()  # it gets it back when it has jobs
+    UP = auto()
+    GONE = auto()
+    CLOSING = auto()  # the script said so
+    CLOSED = auto()
+
+
 class DispyNodeAvailInfo(NamedTuple):
     """What a node has left: cpu in percent, memory and disk in bytes, swap in percent."""
 
@@ -88,8 +100,21 @@ class DispyNode:
         self.tx = self.rx = 0  # bytes of calls and results
         self.update_time = time.time()
         self.avail_info: DispyNodeAvailInfo | None = None
+        # of the cluster, which may have lent it and got it back, perhaps as another process
         self._location: Any = None
-        self.is_closed = False
+        self._state = NodeState.LENT
+        self._limit: int | None = None  # CPUs that may be used
+        self._is_suspended = False
+        self._is_restarted = False  # and no server has come since
+        self._sent: dict[str, Path] = {}  # files, by their paths there
+
+    def __repr__(self) -> str:
+        return f"{self.name} ({self.ip_addr})"
+
+    @property
+    def is_closed(self) -> bool:
+        """The script said so."""
+        return self._state in (NodeState.CLOSING, NodeState.CLOSED)
 
 
 class ClusterStatus(NamedTuple):

@@ -26,7 +26,7 @@ from ..program import program
 from ..tasks import Task, cur_task
 from . import remote
 from .callbacks import Told
-from .jobs import DispyJob
+from .jobs import DispyJob, DispyNode, NodeState
 from .journal import Journal
 from .nodes import Nodes
 
@@ -64,7 +64,7 @@ class Pending:
     ----------
     client: whose tasks they are. function: what they call, or the name of a program; `name` is for people.
     retries: of a job whose server or node was lost.
-    nodes, told, journal: of the cluster. changed: to be called when one has ended. wanted: when the first needs the nodes.
+    nodes, told, journal: of the cluster. changed: to be called when some came, or one has ended. wanted: when they need nodes.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Pending:
         self._inbox = Task(self.unfinished_jobs)
         self._inbox.set_daemon()
         told.on_due = self._look
+        nodes.on_up, nodes.on_gone = self.hand_in_all, self.node_gone
 
     def all(self) -> list[DispyJob]:
         return list(self.jobs.values())
@@ -107,14 +108,13 @@ class Pending:
     def submit(self, job: DispyJob) -> None:
         """From any thread."""
         prepared, failure = None, None
+        if isinstance(self._function, str):
+            job._args, job._kwargs = tuple(map(str, job._args)), {}  # a program's
         try:  # now, as the script may change the arguments; and here, where it does not wait for the loop
-            if self._nodes.are_there:
+            if self._has_place(job):
                 prepared = self._prepare(job)
             else:
-                payloads = self._client._payloads
-                job._args, job._kwargs = payloads.loads(
-                    payloads.dumps((job._args, job._kwargs), "the arguments")
-                )
+                job._args, job._kwargs = self._copied(job)
         except DispycosError as error:
             failure = _failure_of(error)
         except Exception as error:  # the user's __reduce__ may raise anything
@@ -151,6 +151,7 @@ class Pending:
             self._take(*self._incoming.popleft())
         if self._journal is not None and count:
             self._journal.submitted(count)
+        self._changed()
 
     def _take(self, job: DispyJob, prepared: _Prepared | None, failure: _Failure | None) -> None:
         self._told.of_change(DispyJob.Created, None, job)
@@ -158,11 +159,12 @@ class Pending:
             self.fail(job, *failure)
         elif self._failure is not None:
             self.fail(job, DispyJob.Terminated, str(self._failure))
-        elif self._nodes.are_there:
+        elif self._has_place(job):
             self._hand_in(job, prepared)
         else:
             self._queue.append(job)
-            self._wanted()
+            if not self._nodes.are_there:
+                self._wanted()
 
     def _prepare(self, job: DispyJob) -> _Prepared:
         """From any thread."""
@@ -198,10 +200,22 @@ class Pending:
             job._task = prepared.task
             job._task.add_done_callback(partial(self._task_ended, job))
 
+    def _has_place(self, job: DispyJob) -> bool:
+        return self._nodes.are_there and (job._node is None or job._node._state is NodeState.UP)
+
     def hand_in_all(self) -> None:
-        """The nodes are there."""
-        while self._queue:
-            self._hand_in(self._queue.popleft())
+        """The nodes are there, or one more."""
+        queue, self._queue = self._queue, deque()
+        for job in queue:
+            if self._has_place(job):
+                self._hand_in(job)
+            else:
+                self._queue.append(job)
+
+    def node_gone(self, node: DispyNode) -> None:
+        for job in [job for job in self._queue if job._node is node]:
+            self._queue.remove(job)
+            self.fail(job, DispyJob.Abandoned, f"node {node.name} was closed")
 
     # --- ends that somebody wants ---
 

@@ -164,7 +164,7 @@ def run_program(
             path.chmod(0o700)
         command = [sys.executable, str(path)] if name.endswith(".py") else [str(path)]
         began = time.monotonic()
-        done = subprocess.run([*command, *map(str, args)], capture_output=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run([*command, *args], capture_output=True, stdin=subprocess.DEVNULL)
         return Report(done.returncode, done.stdout, done.stderr, None, time.monotonic() - began, 0)
 
 
@@ -204,11 +204,12 @@ def _offer_names(running: Running, folder: Path) -> None:
     """Jobs find these without an import."""
     cell = current_cell()
     place = cell.host.place if cell is not None else None
+    node = cell.host.runtime.name.rpartition("/")[0] if cell is not None else ""  # of a server NODE/server-1
     names: dict[str, Any] = {
         "dispy_provisional_result": running.provisional_result,
         "dispy_send_file": running.send_file,
         "dispy_job_path": str(folder),
-        "dispy_node_name": os.uname().nodename,
+        "dispy_node_name": node or os.uname().nodename,
         "dispy_node_ip_addr": place.addr if place is not None else "",
     }
     vars(builtins).update(names)

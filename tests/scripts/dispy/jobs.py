@@ -39,7 +39,7 @@ def fails(how, *args):
             fd.write('made' * 100000)
         return dispy_send_file('made.txt'), dispy_send_file('none.txt')
     if how == 'names':
-        return dispy_node_ip_addr, bool(dispy_node_name), dispy_job_path == os.getcwd()
+        return dispy_node_ip_addr, dispy_node_name, dispy_job_path == os.getcwd()
     if how == 'file':
         return open(args[0]).read(), data
     if how == 'thing':

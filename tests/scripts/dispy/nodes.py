@@ -91,6 +91,7 @@ if __name__ == '__main__':
     print(job.finish.wait(.3), cluster.allocate_node(node), job())
 
     print('resetup_node', cluster.resetup_node(node), cluster.submit()())
+    until('told of its new setup', lambda: events.count(dispy.DispyNode.Initialized) == 2)
 
     job = cluster.submit(30)
     running(job)
@@ -113,3 +114,13 @@ if __name__ == '__main__':
     print(cluster.close())
     until('told', lambda: len(events) == 5)
     print(events, pending)
+
+    # two clusters at once: what the script wanted of a node holds when it comes back
+    one, other = dispy.JobCluster(twice), dispy.JobCluster(twice)
+    print([cluster.submit(3)() for cluster in (one, other, one, other)], [len(c.status().nodes) for c in (one, other)])
+    node = one.status().nodes[0]
+    print('submit_node', one.submit_node(node, 4)(), other.submit(5)(), one.deallocate_node(node))
+    job = one.submit(6)
+    print(job.finish.wait(.7), one.allocate_node(node), job(), other.submit(7)(), one.close_node(node), one.submit_node(node, 8))
+    job = one.submit(8)
+    print(job.finish.wait(.7), one.allocate_node(node), job(), one.close(), other.close())
