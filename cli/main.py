@@ -164,6 +164,7 @@ class Command(_Named):
         settings: type[Settings],
         *,
         module: str = "",
+        short: str | None = None,
         hidden: bool = False,
         ends_options: bool = False,
     ) -> None:
@@ -171,6 +172,7 @@ class Command(_Named):
             name,
             params=list(options),
             help=help,
+            short_help=short,
             hidden=hidden,
             context_settings={
                 **HELP,
@@ -227,6 +229,7 @@ COMMANDS: Final = (
         "Run a script that was written for pycos, with the names of dispycos.",
         RUN,
         RunSettings,
+        short="Run a script of pycos or dispy, unchanged.",
         ends_options=True,
     ),
     Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),
@@ -282,6 +285,7 @@ COMPLETION: Final = Command(
     'Print what completes commands in a shell; in ~/.bashrc: eval "$(dispycos completion bash)".',
     (SHELL, DEBUG),
     CompletionSettings,
+    short="Print what completes commands in bash, zsh or fish.",
 )
 WEB_REPLAY: Final = Command(
     "web", "Show a recording in the web monitor; its URL is printed.", REPLAY, ReplaySettings
@@ -297,7 +301,8 @@ dispycos = click.Group(
         _NamedGroup(
             "secret",
             commands=[SECRET_SHOW, SECRET_EXPORT, SECRET_IMPORT],
-            help="The secret that lets processes of a cluster trust each other.",
+            help="The secret by which processes of a cluster trust each other.",
+            short_help="The secret of a cluster: show, export, import it.",
         ),
     ],
     help="Distributed communicating tasks. Run `dispycos node` on each machine, then a script anywhere.",

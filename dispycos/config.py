@@ -7,7 +7,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, isnan
 from numbers import Real
 from pathlib import Path
 from typing import ClassVar
@@ -119,6 +119,18 @@ def positive_seconds(value: object, what: str) -> float:
     seconds = float(value)
     if not (isfinite(seconds) and seconds > 0):
         raise ValueError(f"{what} must be a number of seconds above 0, not {value!r}")
+    return seconds
+
+
+def wait_time(value: object, what: str = "timeout") -> float | None:
+    """Seconds that are waited at most; None: for ever; 0 and less: a look. Raises TypeError, ValueError naming `what`."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        hint = "; its total_seconds() is one" if hasattr(value, "total_seconds") else ""
+        raise TypeError(f"{what} must be a number of seconds, or None, not {value!r}{hint}")
+    if isnan(seconds := float(value)):
+        raise ValueError(f"{what} must be a number of seconds, not {value!r}")
     return seconds
 
 

@@ -17,13 +17,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dispycos.brokers.private import Waiting
-from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds
+from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds, wait_time
 from dispycos.config import flag as _flag
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
-from ..tasks.ends import brief, without_our_frames
+from ..tasks.ends import brief, plain
 from ..tasks.options import Options
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task
@@ -88,6 +88,7 @@ class Client(Submits, Together, ClusterCalls):
     TypeError, ValueError, FileNotFoundError, NotADirectoryError: a parameter is of no use; the text names it.
     """
 
+    @plain
     def __init__(
         self,
         components: Iterable[Any] = (),
@@ -109,6 +110,12 @@ class Client(Submits, Together, ClusterCalls):
         max_file_size: int | str = 0,
         local: bool | None = None,
     ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        if secret_file is not None and not isinstance(secret_file, str | os.PathLike):
+            raise TypeError(
+                f"secret_file must be the path of a file (str or PathLike), not {type(secret_file).__name__}"
+            )
         self._is_local = wants_tasks_here() if local is None else _flag(local, "local")
         # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
         if self._is_local:
@@ -218,7 +225,8 @@ class Client(Submits, Together, ClusterCalls):
         TaskLost: tasks were lost or refused and nobody awaited them; the text says how many, and why. Not with terminate, and
             not while another exception is handled: then it is a warning.
         """
-        lost = await self._leave(terminate=terminate, await_io=await_io, patience=timeout)
+        patience = wait_time(timeout, "close(): timeout")
+        lost = await self._leave(terminate=terminate, await_io=await_io, patience=patience)
         if lost is not None and sys.exception() is None:
             raise lost
         if lost is not None:
@@ -239,6 +247,7 @@ class Client(Submits, Together, ClusterCalls):
             raise
         return lease.take_lost()
 
+    @plain
     def open(self) -> SyncClient:
         """The sync style without a `with`, for a client that is kept, as over the cells of a notebook: its methods wait.
 
@@ -250,33 +259,27 @@ class Client(Submits, Together, ClusterCalls):
     def _opened(self, *, is_kept: bool) -> SyncClient:
         from .sync_client import SyncClient
 
-        try:
-            if self._lease is not None and not self._lease.left.done():
-                raise RuntimeError(
-                    "this Client is in use already: leave it first, or make another one for `with`"
-                )
-            opened = SyncClient(self)
-            opened._enter(is_kept=is_kept)
-            self._is_sync = True
-        except BaseException as error:
-            without_our_frames(error)
-            raise  # alone it adds no line to the traceback
+        if self._lease is not None and not self._lease.left.done():
+            raise RuntimeError(
+                "this Client is in use already: leave it first, or make another one for `with`"
+            )
+        opened = SyncClient(self)
+        opened._enter(is_kept=is_kept)
+        self._is_sync = True
         return opened
 
+    @plain
     def __enter__(self) -> SyncClient:
         """The sync style: a client whose methods wait. Its loop runs in a thread of the program."""
         self._sync = self._opened(is_kept=False)
         return self._sync
 
+    @plain
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._sync is not None
-        try:
-            self._sync._exit(kind)
-        except BaseException as raised:
-            without_our_frames(raised)
-            raise  # alone it adds no line to the traceback
+        self._sync._exit(kind)
 
     async def __aenter__(self) -> Client:
         if self._is_sync and self._lease is not None and not self._lease.left.done():
@@ -300,6 +303,7 @@ class Client(Submits, Together, ClusterCalls):
 
     # --- tasks ---
 
+    @brief
     async def ready(self) -> None:
         """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
         await self._here().wait_backlog(BACKLOG_MAX)
@@ -317,14 +321,17 @@ class Client(Submits, Together, ClusterCalls):
             raise TypeError(f"status_task must be a Task, not {type(task).__name__}")
         self._status_task = task
 
+    @brief
     async def nodes(self) -> list[str]:
         """Addresses of the nodes that this client has, each once: several nodes may have one."""
         return self._here().addresses()
 
+    @brief
     async def servers(self) -> list[Location]:
         """Locations of the servers that this client has."""
         return self._here().locations()
 
+    @brief
     async def tasks(self, where: str | Location | None = None) -> list[Task]:
         """Handles of the tasks that run now: on a node (address, name, Location), on a server (Location), or on all."""
         return self._here().tasks_at(where)
@@ -360,6 +367,7 @@ class Client(Submits, Together, ClusterCalls):
 
     if not TYPE_CHECKING:
 
+        @plain
         def __getattr__(self, name: str) -> NoReturn:
             instead = f": {OF_SYNC}" if name in ("me", "receive", "reply") else ""
             raise AttributeError(f"a Client has no {name!r}{instead}", name=name, obj=self)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dispycos.config import flag as _flag
 from dispycos.protocol.addresses import Location
 
-from ..tasks.ends import brief
+from ..tasks.ends import brief, plain
 from ..tasks.submitting import Task
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class ClusterCalls(ABC):
 
     # --- nodes and servers ---
 
+    @plain
     def enable_node(self, where: str | Location, /, *setup_args: Any) -> int:
         """With ``disable_nodes``: have this node set up, by ``node_setup(*setup_args)``, and its servers started. Returns 0.
 
@@ -40,6 +41,7 @@ class ClusterCalls(ABC):
         self._cluster().enable_node(where, setup_args)
         return 0
 
+    @plain
     def enable_server(self, location: Location, /, *setup_args: Any) -> int:
         """With ``disable_servers``: have this server set up, by ``server_setup(*setup_args)``, and take tasks. Returns 0.
 
@@ -52,6 +54,7 @@ class ClusterCalls(ABC):
         self._cluster().enable_server(location, setup_args)
         return 0
 
+    @plain
     def suspend_server(self, location: Location, /) -> int:
         """Give this server no more tasks, nor those that are started in its place; what it runs goes on. Returns 0.
 
@@ -64,11 +67,13 @@ class ClusterCalls(ABC):
         self._cluster().suspend_server(location, suspended=True)
         return 0
 
+    @plain
     def resume_server(self, location: Location, /) -> int:
         """End suspend_server(). Returns 0; raises as that does."""
         self._cluster().suspend_server(location, suspended=False)
         return 0
 
+    @plain
     def suspend_node(self, where: str | Location, /) -> int:
         """Give the servers of this node no more tasks; what they run goes on. Returns 0.
 
@@ -81,11 +86,13 @@ class ClusterCalls(ABC):
         self._cluster().suspend_node(where, suspended=True)
         return 0
 
+    @plain
     def resume_node(self, where: str | Location, /) -> int:
         """End suspend_node(). Returns 0; raises as that does."""
         self._cluster().suspend_node(where, suspended=False)
         return 0
 
+    @plain
     def close_server(self, location: Location, terminate: bool = False, restart: bool = False) -> int:
         """End this server when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
 
@@ -104,10 +111,12 @@ class ClusterCalls(ABC):
         self._cluster().close_server(location, terminate=terminate, again=restart)
         return 0
 
+    @plain
     def restart_server(self, location: Location, terminate: bool = False) -> int:
         """close_server() with restart=True; a server that is closed is started. Returns 0; raises as that does."""
         return self.close_server(location, terminate, restart=True)
 
+    @plain
     def close_node(self, where: str | Location, /, terminate: bool = False) -> int:
         """Give this node back when its CPU tasks have ended; from now on it gets none. Returns 0 at once.
 
@@ -126,6 +135,7 @@ class ClusterCalls(ABC):
         self._cluster().close_node(where, terminate=_flag(terminate, "terminate"), again=False)
         return 0
 
+    @plain
     def restart_node(self, where: str | Location, terminate: bool = False, *setup_args: Any) -> int:
         """As close_node(), but keep the node: it is set up anew, and its servers are started again. Returns 0 at once.
 
@@ -139,6 +149,7 @@ class ClusterCalls(ABC):
         self._cluster().restart_node(where, terminate=_flag(terminate, "terminate"), args=setup_args)
         return 0
 
+    @plain
     def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
         """For one node another rule than `abandon_zombie_nodes`; one that is a zombie already is given up now. Returns 0.
 
@@ -151,6 +162,7 @@ class ClusterCalls(ABC):
         self._cluster().abandon_zombie(where, abandon=_flag(flag, "flag"))
         return 0
 
+    @plain
     def node_allocate(self, allocation: DispycosNodeAllocate | str | Location) -> int:
         """Use what this allocation matches, too: it stands behind those of ``Client(nodes=...)``. Returns 0 at once.
 

@@ -17,11 +17,11 @@ from types import FunctionType
 from typing import Any, Final
 
 from dispycos.errors import ArgumentFailed, ScheduleError
-from dispycos.notices import listing
+from dispycos.notices import PATIENCE_S, listing
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import ENDED, OutcomeKind
 
-from ..tasks.calling import name_of, receives
+from ..tasks.calling import may_receive, name_of, receives
 from ..tasks.cell import Cell
 from ..tasks.ends import Outcome, Raised, Returned, raised
 from ..tasks.handle import Handle
@@ -34,6 +34,7 @@ from .code import ClientPayloads, SetupCall
 from .lease import ClientLease, Wishes, telling
 from .ledger_body import complete, fail
 from .local import Home
+from .needs import doubt
 from .shown import Shown
 
 PLACE: Final = Location("127.0.0.1", 0)  # of the one server that there is: this process
@@ -46,6 +47,7 @@ class OwnCell(Cell):
     io = False
     alone = False  # by rtask
     receives = False  # its function takes messages
+    may_receive = False  # or could, for all that is known
     told_to_end: asyncio.Future[None] | None = None  # while it waits for values
     at: Location | None = None  # it has begun there
 
@@ -168,7 +170,8 @@ class InProcess:
     ) -> Task[Any]:
         with self.host.shield, self.runtime.lock:
             cell = OwnCell(self.host, name)
-            cell.client, cell.io, cell.alone, cell.receives = self._client, io, alone, receives(function)
+            cell.client, cell.io, cell.alone = self._client, io, alone
+            cell.receives, cell.may_receive = receives(function), may_receive(function)
             cell.take_address()
             handle = cell.handle
         self._cells[cell] = None
@@ -186,8 +189,13 @@ class InProcess:
     ) -> None:
         values = []
         cell.told_to_end = told_to_end = self.loop.create_future()
-        for handle in handles:
-            await asyncio.wait((handle, told_to_end), return_when=asyncio.FIRST_COMPLETED)
+        for place, handle in enumerate(handles, 1):
+            ends = handle, told_to_end
+            await asyncio.wait(ends, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+            asked = self.host.cells.get(handle.home.actor)  # until it has ended
+            if isinstance(asked, OwnCell) and asked.may_receive and not cell.stopping:
+                say(doubt(cell.name, handle.name, place), "warning")
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if cell.stopping:
                 cell.finished(Raised(KeyboardInterrupt()))
                 return

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from dispycos.notices import PATIENCE_S
 
+from ..tasks.ends import without_our_frames
 from ..tasks.streams import say
 
 log = logging.getLogger("dispycos")
@@ -86,14 +87,14 @@ class LoopThread:
 
         try:
             self.call_soon(begin)
-            if not self._wait(ended, timeout, what):
+            if not self.wait(ended, timeout, what):
                 raise TimeoutError(f"{what or 'the call'} has not ended within {timeout:g} s")
         except BaseException:
             self.call_soon(cancel)
             raise
         return tasks[0].result()
 
-    def _wait(self, ended: threading.Lock, timeout: float | None, what: str) -> bool:
+    def wait(self, ended: threading.Lock, timeout: float | None, what: str) -> bool:
         """Whether it was released in time. Not in silence, if it is the loop that does not go on."""
 
         def wait(seconds: float) -> bool:
@@ -127,6 +128,16 @@ class LoopThread:
             self.loop.call_soon_threadsafe(self._run_calls)
             raise
 
+    @property
+    def has_ended(self) -> bool:
+        """At the end of the program; it has closed all clients then."""
+        return os.getpid() == self._pid and not self._thread.is_alive()
+
+    def report(self, what: str, error: BaseException) -> None:
+        """That the user's own code in this thread has raised it: where nobody waits for that."""
+        context = {"message": f"{what} raised {type(error).__name__}", "exception": without_our_frames(error)}
+        self.loop.call_exception_handler(context)
+
     def may_wait(self, what: str = "") -> None:
         """Raise RuntimeError where the caller's thread cannot wait for this loop; `what` it called is named."""
         what = what or "a call that waits"
@@ -143,7 +154,7 @@ class LoopThread:
             )
         if os.getpid() != self._pid:
             raise _is_parents(what)
-        if not self._thread.is_alive():
+        if self.has_ended:
             raise RuntimeError(f"{what}: dispycos's loop has ended, as the program ends")
 
     def end(self) -> None:
@@ -162,7 +173,15 @@ class LoopThread:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-            runner.run(self._until_end())
+            until_end = runner.get_loop().create_task(self._until_end())
+            while not until_end.done():
+                try:
+                    self.loop.run_until_complete(until_end)
+                except (
+                    KeyboardInterrupt,
+                    SystemExit,
+                ) as error:  # of a user's callback: the others need the loop
+                    self.report("a callback", error)
 
     async def _until_end(self) -> None:
         await self._ended.wait()

@@ -18,6 +18,14 @@ class Needs:
     left: int  # that have not ended
 
 
+def doubt(waiting: str, value: str, place: int) -> str:
+    """For people: it may be an actor, whose handle was meant."""
+    return (
+        f"{waiting} waits for the value of {value}, handle {place} of its arguments; if {value} is an actor, which takes "
+        f"messages, give its handle in a list: [handle]"
+    )
+
+
 class Waits:
     """Who waits for what."""
 

@@ -29,7 +29,7 @@ from ..tasks.record import Record
 from ..tasks.results import failing_of, passed_on, raising_of
 from .effects import Began, Forward, GiveCode, News, Print, Relay, Resolve, Room
 from .holdings import Holdings
-from .needs import Needs, Waits
+from .needs import Needs, Waits, doubt
 from .places import find_place
 from .submitters import Submitters
 from .unprinted import Unprinted
@@ -201,11 +201,7 @@ class Tasks:
                 self._doubts.append((now + PATIENCE_S, value))
                 continue
             place = needs.values.index(value) + 1
-            self._has.say(
-                f"{needs.record.function} waits for the value of {value.function}, handle {place} of its arguments; if "
-                f"{value.function} is an actor, which takes messages, give its handle in a list: [handle]",
-                "warning",
-            )
+            self._has.say(doubt(needs.record.function, value.function, place), "warning")
 
     def deadline(self) -> float | None:
         doubt = self._doubts[0][0] if self._doubts else None
@@ -348,6 +344,7 @@ class Tasks:
             call=_kept(envelope.payload),
             io=word.io,
             alone=word.alone,
+            may_receive=word.may_receive,
             retries=word.retries,
             timeout=word.timeout,
             priority=word.priority,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from dispycos.brokers.private import Waiting
 from dispycos.living import refuse_in_server
 
-from ..tasks.ends import Outcome, Raised, Returned, without_our_frames
+from ..tasks.ends import Outcome, Raised, Returned, plain
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
@@ -48,6 +48,7 @@ def run(main: Tasked2[A, B, Gen[Y, S, R]], a: A, b: B, /, **more: Any) -> R: ...
 @overload
 def run(main: Tasked2[A, B, R], a: A, b: B, /, **more: Any) -> R: ...
 # fmt: on
+@plain
 def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], /, *args: Any, **kwargs: Any) -> Any:
     """Run `main` as the first local task and return its value.
 
@@ -85,9 +86,6 @@ def run(main: Callable[..., Any] | Coroutine[Any, Any, Any], /, *args: Any, **kw
             main.close()  # it may not have begun
         _say_briefly(interrupt)
         raise
-    except BaseException as error:
-        without_our_frames(error)
-        raise  # alone it adds no line to the traceback
 
 
 def _refuse_where_it_cannot() -> None:

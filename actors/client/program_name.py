@@ -9,8 +9,11 @@ KERNEL = "ipykernel_launcher.py"  # what a notebook's cells run in
 
 
 def program_name() -> str:
-    """The script's file name; in a notebook that of its file, which Jupyter tells its kernels; else "python"."""
-    name = os.path.basename(sys.argv[0] if sys.argv else "")
+    """The script's file name, or its package's; in a notebook that of its file, which Jupyter tells its kernels; else "python"."""
+    path = sys.argv[0] if sys.argv else ""
+    name = os.path.basename(path)
+    if name == "__main__.py":  # python -m package
+        return os.path.basename(os.path.dirname(os.path.abspath(path))) or name
     if name == KERNEL:
         return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"
     return name or "python"

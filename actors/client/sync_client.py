@@ -12,17 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
+from dispycos.config import wait_time
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Location
 
-from ..tasks.ends import Raised, Returned
+from ..tasks.ends import Raised, Returned, plain
 from ..tasks.streams import say
 from .cluster_calls import ClusterCalls
 from .in_process import InProcess
 from .loop_thread import LoopThread, is_cell, loop_thread
 from .sync_submitting import SyncSubmits
-from .sync_task import SyncTask, of_sync_style, open_in_thread, plain
+from .sync_task import SyncTask, of_sync_style, open_in_thread
 from .together import CLOSED, SyncTogether
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ class SyncClient(SyncSubmits, SyncTogether):
             raise lost
 
     def _leave(self, **how: Any) -> TaskLost | None:
+        if self._thread.has_ended:  # a __del__, or a generator that is left, closes it once more
+            return None
+
         async def leave() -> TaskLost | None:
             try:
                 found: TaskLost | None = await self._client._leave(**how)
@@ -109,7 +113,8 @@ class SyncClient(SyncSubmits, SyncTogether):
 
         Parameters and what is raised are those of Client.close().
         """
-        lost = self._leave(terminate=terminate, await_io=await_io, patience=timeout)
+        patience = wait_time(timeout, "close(): timeout")
+        lost = self._leave(terminate=terminate, await_io=await_io, patience=patience)
         if lost is not None:
             raise lost
         return 0
@@ -122,6 +127,7 @@ class SyncClient(SyncSubmits, SyncTogether):
     # --- messages ---
 
     @property
+    @plain
     def me(self) -> SyncTask[Any]:
         """A handle of this program's mailbox: tasks that are given it send() to it, or ask() it."""
         self._here()
@@ -133,12 +139,12 @@ class SyncClient(SyncSubmits, SyncTogether):
     @plain
     def receive(self, timeout: float | None = None, alarm_value: Any = None) -> Any:
         """The oldest message that was sent to ``client.me``; waits for one, at most `timeout` seconds, then gives `alarm_value`."""
-        mailbox = self.me._source
+        mailbox, seconds = self.me._source, wait_time(timeout, "receive(): timeout")
         host = self._here().host
 
         async def take() -> Any:
             try:
-                async with asyncio.timeout(timeout), self._receiving:
+                async with asyncio.timeout(seconds), self._receiving:
                     return await mailbox.receive_pickled(None)  # type: ignore[union-attr]
             except TimeoutError:
                 return None
@@ -233,6 +239,7 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     if not TYPE_CHECKING:
 
+        @plain
         def __getattr__(self, name: str) -> NoReturn:
             text = NOT_HERE.get(
                 name, f"a client of the sync style (`with dispycos.Client()`) has no {name!r}"
@@ -242,6 +249,7 @@ class SyncClient(SyncSubmits, SyncTogether):
     def __reduce__(self) -> tuple[Any, ...]:
         return self._client.__reduce__()  # type: ignore[no-any-return]
 
+    @plain
     def __enter__(self) -> NoReturn:
         raise RuntimeError(
             "this client is open already: use it as it is, and end it by close(); `with` is for a new dispycos.Client(...)"

@@ -33,6 +33,11 @@ class SyncMap(SyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         self._values = values
         self.failures: list[Failure] = values.failures
 
+    def close(self) -> None:
+        """There are no values after that; what has not ended is ended."""
+        super().close()
+        self._values.close_unbegun()
+
     def __len__(self) -> int:
         return len(self._values)
 

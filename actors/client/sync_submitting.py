@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispycos.protocol.status import OutcomeKind
 
+from ..tasks.ends import plain
 from ..tasks.options import Options
 from ..tasks.submitting import Submitter, must_be_callable
 from .in_process import InProcess
 from .loop_thread import LoopThread
 from .sync_map import SyncMap
-from .sync_task import SyncTask, plain
+from .sync_task import SyncTask
 
 if TYPE_CHECKING:
     from ..tasks.map import Map
@@ -77,8 +78,6 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
         return self._started(
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
         )
-
-    options = plain(Submitter.options)
 
     @maps
     def map(

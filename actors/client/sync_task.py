@@ -6,23 +6,25 @@ hangs does not stop messages and the other tasks.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextvars import Context
-from functools import partial, wraps
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
+from dispycos.config import wait_time
 from dispycos.errors import RemoteError
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.status import OutcomeKind
+from dispycos.protocol.status import ENDED, OutcomeKind
 
 from ..shipping.words import MissingCode
 from ..tasks.current import open_for
-from ..tasks.ends import Outcome, Raised, Returned, without_our_frames
-from ..tasks.handle import Handle, T, bearable, is_cancellation
+from ..tasks.ends import Outcome, Raised, Returned, plain
+from ..tasks.handle import Handle, T, bearable, is_cancellation, state_of
 from ..tasks.record import Record
 from ..tasks.results import unpack_outcome
 from ..tasks.submitting import Task
@@ -34,20 +36,6 @@ V = TypeVar("V")
 SYNC = "this handle is of the sync style (`with dispycos.Client()`)"
 
 
-def plain(method: Callable[P, V]) -> Callable[P, V]:
-    """What it raises has a traceback that begins at its caller."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> V:
-        try:
-            return method(*args, **kwargs)
-        except BaseException as error:
-            without_our_frames(error)
-            raise  # alone it adds no line to the traceback
-
-    return call
-
-
 def _refused(method: str, instead: str) -> Callable[..., NoReturn]:
     def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(
@@ -55,7 +43,7 @@ def _refused(method: str, instead: str) -> Callable[..., NoReturn]:
         )
 
     refuse.__name__, refuse.__doc__ = method, f"Not for the sync style: {instead}."
-    return refuse
+    return plain(refuse)
 
 
 class SyncTask(Task[T]):
@@ -133,8 +121,13 @@ class SyncTask(Task[T]):
         thread_of(self._host.loop).call_soon(partial(self._host.terminate, self))
         return 0
 
+    @plain
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Have `fn(handle)` called when the task has ended: in dispycos's own thread, which serves everybody. It must not wait."""
+        if not callable(fn):
+            raise TypeError(f"a callback is a function, called with the handle, not {type(fn).__name__}")
+        if getattr(fn, "__module__", "") == "asyncio.tasks":
+            self._must_be_of_this_loop()
         call = partial(fn, self) if context is None else partial(context.run, fn, self)
         self._when_ended(call)
 
@@ -243,6 +236,20 @@ class SyncTask(Task[T]):
 
     # --- what is not for plain code ---
 
+    @plain
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Asked by asyncio's own functions: gather, wait_for, shield ..."""
+        self._must_be_of_this_loop()
+        return super().get_loop()
+
+    def _must_be_of_this_loop(self) -> None:
+        """Theirs would wait for ever: nobody wakes another loop."""
+        if running_loop() not in (None, self._host.loop):
+            raise RuntimeError(
+                f"{SYNC}, which asyncio's functions do not wait for: `await asyncio.to_thread(handle.result)`, or use "
+                f"`async with dispycos.Client()`"
+            )
+
     if TYPE_CHECKING:
         __await__: None  # type: ignore[assignment]
         __iter__: None  # type: ignore[assignment]
@@ -263,6 +270,7 @@ class SyncTask(Task[T]):
             )
         )
 
+        @plain
         def __await__(self) -> NoReturn:
             raise RuntimeError(
                 f"{SYNC}: call result(); `await` is for those of `async with dispycos.Client()`"
@@ -280,6 +288,7 @@ class SyncTask(Task[T]):
             raise RuntimeError(
                 f"client.me is this program's mailbox, and {what} would wait for ever: client.receive() gives what came to it"
             )
+        timeout = wait_time(timeout, f"{what}: timeout")
         if not self.done():
             self._wait(timeout, what)
         return self._open()
@@ -291,7 +300,11 @@ class SyncTask(Task[T]):
         ended.acquire()
         self._when_ended(ended.release)
         try:
-            if wait_until(lambda seconds: ended.acquire(timeout=seconds), timeout):
+            if self._source is None:  # perhaps of this process: then it may have the loop's thread itself
+                has_ended = wait_until(lambda seconds: ended.acquire(timeout=seconds), timeout)
+            else:
+                has_ended = thread.wait(ended, timeout, f"{self.name}.{what}")
+            if has_ended:
                 return
         except KeyboardInterrupt:
             self.terminate()
@@ -306,7 +319,7 @@ class SyncTask(Task[T]):
         """On the loop's thread."""
         if call is not None:
             if self._end is not None:
-                call()
+                self._tell(call)
                 return
             self._waiting.append(call)
         if self._end is None:
@@ -332,11 +345,20 @@ class SyncTask(Task[T]):
         self._end = end
         waiting, self._waiting = self._waiting, []
         for call in waiting:
-            try:
-                call()
-            except Exception as error:  # the user's callback; the others have their turn
-                context = {"message": f"a callback of {self.name} failed", "exception": error}
-                self._host.loop.call_exception_handler(context)
+            self._tell(call)
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as error:  # the user's callback; the others have their turn
+            thread_of(self._host.loop).report(f"a callback of {self.name}", error)
+
+    def _known_state(self) -> str:
+        if self._end is None or self._source is not None:
+            return super()._known_state()
+        if not isinstance(self._end, Record):
+            return state_of(self._end)
+        return ENDED[OutcomeKind(self._end.outcome)] if self._end.outcome else "ended"
 
     def _open(self) -> Outcome:
         """It has ended: its value is unpickled once, here."""

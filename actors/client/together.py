@@ -11,11 +11,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar, overload
 
-from ..tasks.ends import brief, without_our_frames
-from ..tasks.styles import AsyncOneByOne, SyncOneByOne
+from dispycos.config import wait_time
+
+from ..tasks.ends import brief, plain, without_our_frames
+from ..tasks.styles import AsyncOneByOne, OneByOne, SyncOneByOne
 from ..tasks.submitting import Task
 from .loop_thread import loop_thread, take
-from .sync_task import SYNC, SyncTask, plain
+from .sync_task import SYNC, SyncTask
 
 T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound=Task)
@@ -35,6 +37,7 @@ class Together:
         """
         return await asyncio.gather(*_of_style(handles, Task), return_exceptions=return_exceptions)
 
+    @plain
     def as_completed(
         self, handles: Iterable[Task[T]], timeout: float | None = None
     ) -> AsyncIterator[Task[T]]:
@@ -44,7 +47,7 @@ class Together:
         ------
         TimeoutError: not all have ended `timeout` seconds after the first was asked for; the tasks go on.
         """
-        values = _in_loop(_of_style(handles, Task), timeout)
+        values = _in_loop(_of_style(handles, Task), wait_time(timeout, "as_completed(): timeout"))
         return AsyncOneByOne(values, "client.as_completed(...)", "handle")
 
     @brief
@@ -58,11 +61,12 @@ class Together:
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as of asyncio and concurrent.futures.
         """
         _check(return_when)
-        waiting = _of_style(handles, Task)
+        waiting, timeout = _of_style(handles, Task), wait_time(timeout, "wait(): timeout")
         if not waiting:
             return set(), set()
         return await asyncio.wait(waiting, timeout=timeout, return_when=return_when)
 
+    @plain
     def cancel(self, handles: Iterable[Task[Any]]) -> int:
         """cancel() each; returns how many had not ended. Returns at once."""
         return sum([handle.cancel() for handle in _of_style(handles, Task)])
@@ -88,6 +92,7 @@ class SyncTogether:
             return [_error_or_value(handle) for handle in handles]
         return [handle.result() for handle in handles]
 
+    @plain
     def as_completed(
         self, handles: Iterable[SyncTask[T]], timeout: float | None = None
     ) -> Iterator[SyncTask[T]]:
@@ -128,6 +133,7 @@ class SyncTogether:
         done = {handle for handle in waiting if handle.done()}
         return done, set(waiting) - done
 
+    @plain
     def cancel(self, handles: Iterable[SyncTask[Any]]) -> int:
         """cancel() each; returns how many had not ended. Returns at once."""
         return sum([handle.cancel() for handle in _of_style(handles, SyncTask)])
@@ -150,6 +156,7 @@ async def _in_loop(waiting: Sequence[Task[T]], timeout: float | None) -> AsyncGe
 
 def _ends(handles: Sequence[SyncTask[T]], timeout: float | None, what: str) -> Iterator[SyncTask[T]]:
     """Each when its task has ended; those that have already come first."""
+    timeout = wait_time(timeout, f"{what}: timeout")
     until = None if timeout is None else time.monotonic() + timeout
     return _as_they_end(handles, timeout, until, what)
 
@@ -167,19 +174,17 @@ def _as_they_end(
             handle._when_ended(partial(ended.put, handle))
     total = len(handles)
     for _ in range(left):
-        try:
-            handle = ended.get_nowait()
-        except Empty:
+        if ended.empty():
             loop_thread().may_wait(what)
-            try:
-                handle = take(ended, None if until is None else until - time.monotonic())
-            except Empty:
-                missing = sum(not handle.done() for handle in handles)
-                raise _late(missing, total, timeout) from None
-            except KeyboardInterrupt:
-                for handle in handles:
-                    handle.cancel()
-                raise
+        try:
+            handle = take(ended, None if until is None else until - time.monotonic())
+        except Empty:
+            missing = sum(not handle.done() for handle in handles)
+            raise _late(missing, total, timeout) from None
+        except KeyboardInterrupt:
+            for handle in handles:
+                handle.cancel()
+            raise
         yield handle
 
 
@@ -216,7 +221,7 @@ def _of_style(handles: Iterable[TaskT], kind: type[Task]) -> list[TaskT]:
         if not isinstance(handle, kind):
             if isinstance(handle, Task):
                 raise TypeError(
-                    f"{handle.name} is a handle of `async with dispycos.Client()`: await it there"
+                    f"{handle.name} is a handle of the async style: await it there; of an Executor use the future itself"
                 )
             raise TypeError(f"a handle of a task is needed, not {_named(handle)}{_hint(handle)}")
         if kind is Task and isinstance(handle, SyncTask):
@@ -233,4 +238,8 @@ def _hint(what: object) -> str:
         return "; concurrent.futures and asyncio have functions for it of the same name"
     if inspect.iscoroutine(what):
         return f"; asyncio.gather takes it, and the handle of a task is what client.submit gives: submit({what.__name__}, ...)"
-    return "; handles in a list are given by a star: gather(*handles)" if isinstance(what, Iterable) else ""
+    if isinstance(what, OneByOne):
+        return "; what client.map gives are values, and no handles: list(client.map(...))"
+    if isinstance(what, list | tuple | set | Generator):
+        return "; handles in a list are given by a star: gather(*handles)"
+    return ""

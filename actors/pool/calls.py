@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from dispycos.errors import InitializerFailed, TaskLost, TaskRefused, TaskTerminated
-from dispycos.notices import listing
+from dispycos.notices import counted, listing
 from dispycos.protocol.addresses import Location
 
 from ..client.in_process import Lease
@@ -151,6 +151,12 @@ class Calls:
         names += [future.handle.name for future in list(self._given) if future.handle is not None]
         what = listing(names) if names else "its servers to be given back"
         return f"the Executor made in {self._made_at} waits for {what}; Ctrl-C, or its terminate_workers(), ends that"
+
+    def __str__(self) -> str:
+        under_way = counted(
+            len(self._given) + sum(future.call is not None for future in list(self._waiting)), "call"
+        )
+        return f"{self._made_at}: {under_way} under way{', shut down' if self._is_shut else ''}"
 
     def is_on_loop(self) -> bool:
         """Whether this is the loop's own thread, as in a callback of a future."""

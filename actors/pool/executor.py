@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
+from dispycos.config import wait_time
 from dispycos.living import refuse_in_server
 from dispycos.notices import PATIENCE_S, next_pause
 
 from ..client.client import Client, place_of_caller
 from ..client.loop_thread import loop_thread, wait_until
 from ..client.sync_client import SyncClient
-from ..client.sync_task import plain
 from ..tasks.calling import can_suspend, name_of
+from ..tasks.ends import plain
 from ..tasks.options import count
 from ..tasks.streams import say
 from ..tasks.submitting import must_be_callable
@@ -52,6 +53,7 @@ class ClientOptions(TypedDict, total=False):
     cleanup: bool
     dest_path: str | os.PathLike[str]
     max_file_size: int | str
+    local: bool
 
 
 START_S = 0.2  # who waits for the end looks so often whether there are servers
@@ -84,6 +86,7 @@ class Executor(concurrent.futures.Executor):
     ScheduleError: this is a remote task.
     """
 
+    @plain
     def __init__(
         self,
         max_workers: int | None = None,
@@ -105,11 +108,15 @@ class Executor(concurrent.futures.Executor):
         )
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if not isinstance(initargs, tuple | list):
+            raise TypeError(f"initargs must be a tuple of arguments, not {type(initargs).__name__}")
         if client is not None and options:
             raise TypeError(f"Executor(): {next(iter(options))} belongs to the client that is given")
         if client is not None and not isinstance(client, SyncClient):
             hint = ": open it by `with`, and give what that gives" if isinstance(client, Client) else ""
             raise TypeError(f"client must be one of the sync style, not {type(client).__name__}{hint}")
+        if _is_lock_of_tqdm(initializer):
+            initializer = None
         unknown = [name for name in options if name not in OPTIONS]
         if unknown:
             known = ", ".join(OPTIONS)
@@ -172,6 +179,7 @@ class Executor(concurrent.futures.Executor):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
+        timeout = wait_time(timeout, "map(): timeout")
         until = None if timeout is None else time.monotonic() + timeout
         if chunksize == 1:
             return _Mapped(self, fn, zip(*iterables, strict=False), until, buffersize)
@@ -198,6 +206,9 @@ class Executor(concurrent.futures.Executor):
         self._calls.shut(cancel=cancel_futures)
         if wait:
             self._wait("info")
+
+    def __repr__(self) -> str:
+        return f"<Executor made in {self._calls}>"
 
     def _wait(self, level: str) -> None:
         try:
@@ -319,7 +330,10 @@ _living: weakref.WeakSet[Calls] = weakref.WeakSet()
 
 def _end_with_program(calls: Calls) -> None:
     if not _living:
-        threading._register_atexit(_end_all)  # type: ignore[attr-defined]  # the loop's end comes later, by atexit
+        try:
+            threading._register_atexit(_end_all)  # type: ignore[attr-defined]  # the loop's end comes later, by atexit
+        except RuntimeError:  # the main thread has ended; another one goes on
+            raise RuntimeError(AFTER_EXIT) from None
     _living.add(calls)
 
 
@@ -379,6 +393,13 @@ def _wait_for(calls: Calls, level: str) -> None:
     while not wait_until(calls.ended.wait, pause):
         say(calls.what_is_left(), level)
         pause = next_pause(pause)
+
+
+def _is_lock_of_tqdm(initializer: Any) -> bool:
+    """tqdm's process_map so gives its bars' lock to children that share its terminal. Servers have a line of output each."""
+    owner = getattr(initializer, "__self__", None)
+    is_tqdm = getattr(owner, "__module__", "").partition(".")[0] == "tqdm"
+    return is_tqdm and getattr(initializer, "__name__", "") == "set_lock"
 
 
 def _refuse(name: str, value: object, why: str) -> None:

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from dispycos.config import wait_time
+
 from ..client.loop_thread import wait_until
-from ..client.sync_task import plain
+from ..tasks.calling import name_of
+from ..tasks.ends import plain
 
 if TYPE_CHECKING:
     from ..tasks.submitting import Task
@@ -28,6 +31,22 @@ class Withdraws(Protocol):
         """Whether this is the thread that settles futures."""
 
 
+class Event(threading.Event):
+    """Waited for by the second in the main thread, as wait_until() tells."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return wait_until(super().wait, timeout)
+
+
+class Waiters(list[Any]):
+    """Of a future, as concurrent.futures.wait() and as_completed() have them: each with the event that it waits for."""
+
+    def append(self, waiter: Any) -> None:
+        if type(waiter.event) is threading.Event:  # it is new: it has not been told of any future yet
+            waiter.event = Event()
+        super().append(waiter)
+
+
 class Future(concurrent.futures.Future[T]):
     """What ``Executor.submit`` returns; ``concurrent.futures.wait``, ``asyncio.wrap_future`` and the like take it.
 
@@ -36,6 +55,7 @@ class Future(concurrent.futures.Future[T]):
 
     def __init__(self, calls: Withdraws, call: Call) -> None:
         super().__init__()
+        self._waiters = Waiters()
         self.calls = calls
         self.call: Call | None = call  # until the client has it
         self.handle: Task[Any] | None = None  # then
@@ -45,20 +65,35 @@ class Future(concurrent.futures.Future[T]):
     @plain
     def result(self, timeout: float | None = None) -> T:
         """What the call returned, or raises what it raised; TimeoutError after `timeout` seconds."""
-        self._wait(timeout)
+        self._wait(wait_time(timeout, "result(): timeout"))
         return super().result(0)
 
     @plain
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; waits as result()."""
-        self._wait(timeout)
+        self._wait(wait_time(timeout, "exception(): timeout"))
         return super().exception(0)
 
     def _wait(self, timeout: float | None) -> None:
-        if not self.done():
-            self._may_wait()
-            with self._condition:
-                wait_until(partial(self._condition.wait_for, self.done), timeout)
+        if self.done():
+            return
+        self._may_wait()
+        with self._condition:
+            has_ended = wait_until(partial(self._condition.wait_for, self.done), timeout)
+        if not has_ended:
+            raise TimeoutError(f"{self.name} has not ended within {timeout:.3g} s; it goes on")
+
+    @property
+    def name(self) -> str:
+        """Of its function."""
+        call = self.call
+        return (
+            name_of(call[0])
+            if call is not None
+            else self.handle.name
+            if self.handle is not None
+            else "the call"
+        )
 
     @property
     def task(self) -> Task[T]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
+from ..tasks.ends import plain
 from .executor import OPTIONS, Executor
 from .future import Future
 from .kept import Kept, Missing, install, keep_only, value_of
@@ -67,6 +68,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._arrays: Arrays | None = None
         self._callbacks: ThreadPoolExecutor | None = None
 
+    @plain
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
@@ -76,6 +78,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         servers = _servers_of(cluster)
         return min(n_jobs, servers) if n_jobs > 0 else max(servers + 1 + n_jobs, 1)
 
+    @plain
     def configure(
         self,
         n_jobs: int = 1,

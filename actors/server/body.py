@@ -35,7 +35,7 @@ from ..shipping.words import MissingCode
 from ..tasks.calling import ATOMS
 from ..tasks.cell import Cell
 from ..tasks.current import current_cell
-from ..tasks.ends import Outcome, Raised, Returned, add_note
+from ..tasks.ends import Outcome, Raised, Returned, add_note, explain_what_differs
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelSetter, RecordWriter
 from ..tasks.loops import use_fresh_loops
@@ -397,6 +397,7 @@ class ServerBody:
         run: messages.Run = cell.run
         if isinstance(outcome, Raised):
             self._folder.explain(outcome.error)
+            explain_what_differs(outcome.error)
         kind, payload = self._pack(cell, outcome)
         self._page.end()
         self._devices.end(run.task)
@@ -441,6 +442,7 @@ class ServerBody:
     def _explain(self, error: BaseException) -> None:
         """To one that is packed elsewhere: of an item in a chunk."""
         self._folder.explain(error)
+        explain_what_differs(error)
         self.payloads.mirror.explain(error)
 
     def _pack(self, cell: Cell, outcome: Outcome) -> tuple[OutcomeKind, Payload]:

@@ -19,7 +19,7 @@ from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
 from ..shipping.pickling import kept_as_it_is
-from ..tasks.calling import name_of, receives
+from ..tasks.calling import may_receive, name_of, receives
 from ..tasks.current import current_cell
 from ..tasks.files.sender import Files
 from ..tasks.handle import Handle
@@ -55,7 +55,8 @@ class TaskClient(Submits):
         where, name, timeout, needs = options.where, name_of(function), options.timeout, options.resources
         addr, port = (where.addr, where.port) if isinstance(where, Location) else (where or "", 0)
         given = options.io, options.alone, options.retries
-        word = messages.Nested(0, name, *given, 0, addr, port, [], timeout, options.priority, needs)
+        priority, receiving = options.priority, may_receive(function)
+        word = messages.Nested(0, name, *given, 0, addr, port, [], timeout, priority, needs, receiving)
         return self._nested.submit(word, function, args, kwargs)
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
+from dispycos.config import wait_time
 from dispycos.errors import ChannelClosed
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CHANNELS, Address, Location
@@ -14,7 +15,7 @@ from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.session.router import Event
 
 from ..tasks.current import current_host
-from ..tasks.ends import Raised
+from ..tasks.ends import Raised, brief, plain
 from ..tasks.host import TaskHost
 from ..tasks.results import open_value
 from ..tasks.submitting import Task
@@ -47,6 +48,7 @@ class Channel:
 
     __slots__ = ("_host", "address", "location", "name")
 
+    @plain
     def __init__(self, name: str, transform: Transformer | None = None) -> None:
         must_be_name(name)
         if not name[0].isalnum():
@@ -65,6 +67,7 @@ class Channel:
 
     # --- messages ---
 
+    @plain
     def send(self, message: Any) -> int:
         """Send it to all that subscribe. Returns 0 at once.
 
@@ -78,6 +81,7 @@ class Channel:
         host.post(Envelope(self.address, host.me(), word, 0, payload))
         return 0
 
+    @brief
     async def deliver(self, message: Any, timeout: float | None = None, n: int = 0) -> int:
         """Send it, and wait until all that subscribe now have it in their mailboxes, or `n` have it. Returns how many have it.
 
@@ -95,7 +99,7 @@ class Channel:
             raise TypeError(f"n must be an int, not {type(n).__name__}")
         if n < 0:
             raise ValueError(f"n must not be negative: {n}")
-        host = self._host
+        host, timeout = self._host, wait_time(timeout)
         payload = host.payloads.dumps(message, f"the message to channel {self.name}")
         word = messages.Publish(host.payloads.version(), n, timeout)
         patience = None if timeout is None else timeout + ANSWER_S
@@ -108,6 +112,7 @@ class Channel:
 
     # --- subscribers ---
 
+    @brief
     async def subscribe(self, subscriber: Task | Channel, timeout: float | None = None) -> int:
         """Have all that is sent from now on go to this task or channel, too; returns 0 when that is so.
 
@@ -120,6 +125,7 @@ class Channel:
         """
         return await self._subscribe(subscriber, timeout, over=False)
 
+    @brief
     async def unsubscribe(self, subscriber: Task | Channel, timeout: float | None = None) -> int:
         """Have nothing more go there; returns 0 when that is so. Raises as subscribe."""
         return await self._subscribe(subscriber, timeout, over=True)
@@ -147,6 +153,7 @@ class Channel:
 
     # --- names ---
 
+    @plain
     def register(self) -> int:
         """Have it found by its name. Returns 0. Only where it was made.
 
@@ -158,6 +165,7 @@ class Channel:
         self._host.sharing.names.register(self, self.name, channel=True)
         return 0
 
+    @plain
     def unregister(self) -> int:
         """Take its name away. Returns 0. Only where it was made."""
         self._must_be_here("unregister")
@@ -165,6 +173,7 @@ class Channel:
         return 0
 
     @classmethod
+    @brief
     async def locate(
         cls, name: str, location: str | Location | None = None, timeout: float | None = None
     ) -> Self:
@@ -174,6 +183,7 @@ class Channel:
 
     # --- where it was made ---
 
+    @plain
     def set_transform(self, transform: Transformer | None) -> int:
         """Have messages that come from now on changed by this, or by nothing. Returns 0. Only where it was made."""
         self._must_be_here("set_transform")

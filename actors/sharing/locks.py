@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from dispycos.config import wait_time
+
 from ..tasks.current import current_cell, host_of
 
 log = logging.getLogger("dispycos")
@@ -29,7 +31,9 @@ class Line:
 
     async def wait(self, timeout: float | None, pass_on: Callable[[], object]) -> bool:
         """Until it is one's turn; False at the timeout. `pass_on` is called if one had it and was interrupted."""
-        loop = asyncio.get_running_loop()
+        loop, timeout = asyncio.get_running_loop(), wait_time(timeout)
+        if timeout is not None and timeout <= 0:
+            return False
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(turn)
         timer = loop.call_later(timeout, _end_wait, turn) if timeout is not None else None
@@ -138,11 +142,7 @@ class Lock(Acquirable):
         timeout = None if timeout == FOR_EVER else timeout
         if not self._is_taken:
             self._is_taken = True
-        elif (
-            not blocking
-            or (timeout is not None and timeout <= 0)
-            or not await self._line.wait(timeout, self._pass_on)
-        ):
+        elif not blocking or not await self._line.wait(timeout, self._pass_on):
             return False
         cell = current_cell()
         self._owner, self._depth, self._title = me, depth, cell.name if cell is not None else me.get_name()
@@ -254,6 +254,7 @@ class Condition(Acquirable):
     async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until the predicate is true, which is looked at after each notification; its last value."""
         loop = asyncio.get_running_loop()
+        timeout = wait_time(timeout)
         until = None if timeout is None else loop.time() + timeout
         while not (value := predicate()):
             left = None if until is None else until - loop.time()
@@ -305,7 +306,7 @@ class Semaphore(Acquirable):
         if self._left:
             self._left -= 1
             return True
-        if not blocking or (timeout is not None and timeout <= 0):
+        if not blocking:
             return False
         return await self._line.wait(timeout, self.release)
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from dispycos.protocol.addresses import Location
 
 from .current import current_host
+from .ends import brief, plain
 from .roles import Host, LocalTask
 
 
@@ -19,6 +20,7 @@ class Actor:
 
     _host: Host
 
+    @plain
     def register(self, name: str | None = None) -> int:
         """Give this task of this process a name, its own or another, by which all tasks find it. Returns 0.
 
@@ -33,12 +35,14 @@ class Actor:
         self._host.sharing.names.register_task(self, name)
         return 0
 
+    @plain
     def unregister(self, name: str | None = None) -> int:
         """Take this name away, or all names that the task has. Returns 0, also if it had none."""
         self._host.sharing.names.unregister_task(self, name)
         return 0
 
     @classmethod
+    @brief
     async def locate(
         cls, name: str, location: str | Location | None = None, timeout: float | None = None
     ) -> Self:
@@ -58,6 +62,7 @@ class Actor:
         task: Self = await current_host().sharing.names.locate(name, location, timeout)
         return task
 
+    @brief
     async def link(self, by: Any = None) -> int:
         """Have the failure of this task end `by` (default: the running task), and the other way round. Returns 0.
 
@@ -67,11 +72,13 @@ class Actor:
         self._host.link(self, by)
         return 0
 
+    @plain
     def hot_swappable(self, flag: bool = True) -> int:
         """Whether hot_swap() may replace the function of this task, the running one, from now on. Returns 0."""
         self._own("hot_swappable").hot_swappable(flag)
         return 0
 
+    @plain
     def hot_swap(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> int:
         """Have the function replaced that runs as this task, here or anywhere; the task keeps its messages. Returns 0 at once.
 
@@ -88,6 +95,7 @@ class Actor:
     def _own(self, method: str) -> LocalTask:
         raise NotImplementedError
 
+    @plain
     def send_after(self, seconds: float, message: Any) -> asyncio.TimerHandle:
         """Send the message, as it is now, in so many seconds, if this client or server is still there; cancel() takes it back.
 

@@ -146,6 +146,17 @@ def with_task(
     return ((*args, cell.handle) if place == taken else args), kwargs
 
 
+def keywords_of(function: Callable[..., Any]) -> set[str] | None:
+    """What it takes by name; None: whatever is given, or nobody knows. Slow."""
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):  # of a builtin
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+
+
 def _missing(name: str, missing: list[str]) -> str:
     those = ", ".join(missing)
     return (

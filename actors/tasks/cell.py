@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from dispycos.config import wait_time
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import HOST, Address
 from dispycos.protocol.envelope import Envelope, Payload
@@ -166,8 +167,8 @@ class Cell:
     # --- called by the task itself ---
 
     async def receive(self, timeout: float | None, alarm_value: Any) -> Any:
-        host = self.host
-        deadline = None if timeout is None else host.loop.time() + timeout
+        host, seconds = self.host, wait_time(timeout)
+        deadline = None if seconds is None else host.loop.time() + seconds
         while True:
             if self.inbox:
                 envelope = self.inbox[0]
@@ -186,7 +187,8 @@ class Cell:
 
     async def receive_pickled(self, timeout: float | None) -> Envelope | None:
         """The oldest message as it came; None: there was none within `timeout` seconds."""
-        deadline = None if timeout is None else self.host.loop.time() + timeout
+        seconds = wait_time(timeout)
+        deadline = None if seconds is None else self.host.loop.time() + seconds
         while not self.inbox:
             if not await self._wait(deadline):
                 return None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from dispycos.config import wait_time
 from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import HOST, Address
@@ -116,7 +117,7 @@ class Correspondence:
 
         `revoked_by` is sent after it if nobody waits for the answer any more.
         """
-        me = self.me()
+        timeout, me = wait_time(timeout), self.me()
         future, correlation = self._ask_for(me, to, word, payload, post)
         try:
             if timeout is None:

@@ -56,11 +56,43 @@ def without_our_frames(error: BaseException) -> BaseException:
 
 
 # classes, as their users know them
-PUBLIC = {"Together": "Client", "Submits": "Client", "ClusterCalls": "Client", "Handle": "Task"}
+PUBLIC = {
+    "Together": "Client",
+    "Submits": "Client",
+    "Submitter": "Client",
+    "ClusterCalls": "Client",
+    "SyncSubmits": "SyncClient",
+    "SyncTogether": "SyncClient",
+    "Handle": "Task",
+    "Actor": "Task",
+}
+
+
+def _name_for_users(method: Callable[..., Any]) -> None:
+    """Python says by it which method got too many arguments, or was never awaited."""
+    owner, _, name = method.__qualname__.rpartition(".")
+    method.__qualname__ = f"{PUBLIC.get(owner, owner)}.{name}"
+
+
+def plain(method: Callable[P, R]) -> Callable[P, R]:
+    """A method that users call: what it raises begins in their own code."""
+    _name_for_users(method)
+
+    @functools.wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except BaseException as error:
+            without_our_frames(error)
+            raise  # alone it adds no line to the traceback
+
+    return called
 
 
 def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """A coroutine method that users await: what it raises, at Ctrl-C or in an interrupted cell too, begins in their own code."""
+
+    _name_for_users(method)
 
     @functools.wraps(method)
     async def awaited(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -70,10 +102,6 @@ def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
-    owner, _, name = method.__qualname__.rpartition(".")
-    awaited.__qualname__ = (
-        f"{PUBLIC.get(owner, owner)}.{name}"  # Python says of this that it was never awaited
-    )
     return awaited
 
 
@@ -99,6 +127,20 @@ def add_note(error: BaseException, text: str) -> None:
     """As its own add_note(), which an exception that is a frozen dataclass does not bear."""
     notes = getattr(error, "__notes__", None)
     BaseException.__setattr__(error, "__notes__", [*(notes if isinstance(notes, list) else ()), text])
+
+
+def explain_what_differs(error: BaseException) -> None:
+    """Note on it what goes otherwise in a server than in the program itself."""
+    if type(error).__name__ == "BdbQuit":
+        add_note(
+            error,
+            "a server has no terminal for a debugger: Client(local=True), or DISPYCOS_LOCAL=1, runs tasks in the program",
+        )
+    elif type(error) is TypeError and "'Task'" in str(error):
+        add_note(
+            error,
+            "a handle stands for its value only as an argument of its own, submit(f, *handles); in a list it arrives as a handle",
+        )
 
 
 def made(due: Due) -> BaseException:

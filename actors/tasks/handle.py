@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError
 from contextvars import Context, copy_context
 from html import escape
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from dispycos.errors import DispycosError, RemoteError, TaskTerminated
+from dispycos.config import wait_time
+from dispycos.errors import DispycosError, RemoteError, TaskLost, TaskTerminated
 from dispycos.protocol.addresses import Address, Location
+from dispycos.protocol.status import ENDED, OutcomeKind
 
 from .actor import Actor
 from .current import current_cell, current_host
-from .ends import Outcome, Returned, brief, without_our_frames
+from .ends import Outcome, Raised, Returned, brief, plain, without_our_frames
 from .keeping import MailboxState
 from .record import Record, Usage
 from .roles import Host, LocalTask
@@ -75,6 +78,7 @@ class Handle(Actor, asyncio.Future[T]):
 
     # --- messages ---
 
+    @plain
     def send(self, message: Any) -> int:
         """Send a message; it arrives once and in order while both processes live. Returns 0 at once.
 
@@ -118,6 +122,7 @@ class Handle(Actor, asyncio.Future[T]):
 
     recv = receive
 
+    @plain
     def reply(self, value: Any) -> None:
         """Answer the request that this task received last.
 
@@ -127,6 +132,7 @@ class Handle(Actor, asyncio.Future[T]):
         """
         self._own("reply").reply(value)
 
+    @plain
     def mailbox(self, policy: str | None = None) -> MailboxState:
         """What is in this task's mailbox, and what becomes of messages for which there is no room. Only for the running task.
 
@@ -155,6 +161,7 @@ class Handle(Actor, asyncio.Future[T]):
 
     # --- ends ---
 
+    @brief
     async def monitor(self, by: Handle[Any] | None = None) -> int:
         """Have a MonitorStatus sent to `by` (default: the running task) when this task ends. Returns 0."""
         await self._host.monitor(self, by)
@@ -180,7 +187,7 @@ class Handle(Actor, asyncio.Future[T]):
     @brief
     async def finish(self, timeout: float | None = None) -> T:
         """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
-        await asyncio.wait((self,), timeout=timeout)
+        await asyncio.wait((self,), timeout=wait_time(timeout))
         if not self.done():
             raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
         return self.result()
@@ -297,6 +304,11 @@ class Handle(Actor, asyncio.Future[T]):
                 f"{self.name}: a handle of the async style does not wait in {method}(), and takes no timeout: "
                 f"`await handle.finish(timeout)`; without await: `with dispycos.Client() as client`"
             )
+        if self._source is None:
+            return asyncio.InvalidStateError(
+                f"{self.name}: its value is not here. `await` its handle, which an `async def` can; or have it given to this "
+                f"function, by the handle as an argument of its own, not in a list"
+            )
         return asyncio.InvalidStateError(
             f"{self.name} has not ended: `await` its handle, and then ask for {method}()"
         )
@@ -320,6 +332,15 @@ class Handle(Actor, asyncio.Future[T]):
     def _cancelled_elsewhere(self) -> None:
         """By a handle of another process; perhaps on the relief thread."""
         self._asked = self._asked or (None,)
+
+    @property
+    @plain
+    def _condition(self) -> NoReturn:
+        """What concurrent.futures asks for, whose functions are for its own futures only."""
+        raise AttributeError(
+            f"{self.name}: concurrent.futures does not wait for handles of tasks; client.wait() and client.as_completed() do, and "
+            f"in the async style asyncio's functions; the futures of a dispycos.Executor are for concurrent.futures"
+        )
 
     def set_result(self, result: Any, /) -> None:
         raise RuntimeError("the outcome of a task is its own: set_result() is not for handles")
@@ -378,6 +399,12 @@ class Handle(Actor, asyncio.Future[T]):
             return self._is_value
         return not (getattr(source, "alone", True) or getattr(source, "receives", True))  # local: an actor
 
+    def __copy__(self) -> Self:
+        return self  # it means the same task
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Handle) and self.home == other.home
 
@@ -393,9 +420,24 @@ class Handle(Actor, asyncio.Future[T]):
         return f"<span>Task <strong>{escape(self.name)}</strong>{escape(rest)}</span>"
 
     def _in_words(self, state: str) -> str:
-        place, source = self.location, self._source
-        known = source.state if isinstance(source, Record) else ""
+        place, known = self.location, self._known_state()
         return f"{self.name}{f' at {place}' if place else ''}{known and state + known}"
+
+    def _known_state(self) -> str:
+        """For people; empty if it is not known here."""
+        source = self._source
+        if isinstance(source, Record):
+            return source.state
+        if source is not None and source.outcome is not None:
+            return state_of(source.outcome)
+        if not _is_done(self):
+            return ""
+        if super().cancelled():
+            return ENDED[OutcomeKind.CANCELLED]
+        error = super().exception()
+        if isinstance(error, TaskLost):  # perhaps its end only, which went to somebody else
+            return ""
+        return state_of(Returned(None) if error is None else Raised(error))
 
     def __reduce__(self) -> tuple[Callable[..., Handle[Any]], tuple[Any, ...]]:
         direct = self.direct
@@ -433,6 +475,14 @@ def is_cancellation(error: BaseException) -> bool:
     if isinstance(error, RemoteError):
         return error.type_name == CANCELLED
     return isinstance(error, TaskTerminated)
+
+
+def state_of(outcome: Outcome) -> str:
+    """For people."""
+    if isinstance(outcome, Returned):
+        return ENDED[OutcomeKind.RETURNED]
+    is_end = isinstance(outcome.error, KeyboardInterrupt | TaskTerminated | CancelledError)
+    return ENDED[OutcomeKind.TERMINATED if is_end else OutcomeKind.RAISED]
 
 
 # As super() has them, at half the cost: each task is submitted, awaited and completed by them.

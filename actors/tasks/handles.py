@@ -353,7 +353,10 @@ class Handles(Correspondence):
         else:
             end = _end_in(answer, target.name, target.location)
             if not end.outcome:
-                end.text = f"{target.name} has ended; its value went to the client that asked for it"
+                end.text = (
+                    f"{target.name} has ended; its value went to who asked for it. Pass on that value, or "
+                    f"give the handle as an argument of its own, not in a list"
+                )
         self._open_end(target, end)
 
     def _open_end(self, target: Task, end: Record) -> None:

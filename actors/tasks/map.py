@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -103,6 +104,11 @@ class Map(AsyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         await super().aclose()
         self._work.close()
 
+    def close_unbegun(self) -> None:
+        """It is known that nobody takes its values. From any thread."""
+        if not self._work._began:
+            self._work.close()
+
     def __len__(self) -> int:
         if self._work.wanted.total is None:
             raise TypeError("this map has no len(): its iterable has none")
@@ -145,6 +151,9 @@ class Piece(NamedTuple):
 class Work:
     """What was read of the iterable, until its values are taken."""
 
+    _began = 0.0  # when somebody first wanted a value; 0: nobody has
+    _is_closed = False
+
     def __init__(
         self,
         submit: Callable[..., Handle[Any]],
@@ -161,7 +170,6 @@ class Work:
         self._items = items
         self._pacing = Pacing(wanted.chunksize)
         self._loop = asyncio.get_running_loop()
-        self._began = 0.0  # when somebody first wanted a value; 0: nobody has
         self._turn_at = 0.0  # when the loop last had its turn
         self._read = 0
         self._unsent: list[Any] = []  # items that were read, fewer than go together
@@ -175,8 +183,14 @@ class Work:
         self._passed = 0  # ... and whose values were ready to be taken
         self._ready: deque[tuple[Any, Any]] = deque()
         self._error: Exception | None = None  # to be raised behind what is ready
-        self._is_closed = False
         self._progress: Progress | None = None
+
+    def __del__(self) -> None:
+        if not (self._began or self._is_closed):
+            say(
+                f"the values of a map({self.name}) were never taken, so nothing was called: `for x, value in client.map(...)`",
+                "warning",
+            )
 
     # --- for people ---
 
@@ -195,7 +209,13 @@ class Work:
     # --- values ---
 
     def read_in_thread(self) -> None:
-        self._items = FromThread(self._items.iterator, self._wake_from_thread)
+        here = weakref.ref(self)  # else one whose values nobody takes would not go when it is dropped
+
+        def wake() -> None:
+            if (work := here()) is not None:
+                work._wake_from_thread()
+
+        self._items = FromThread(self._items.iterator, wake)
 
     def take_ready(self) -> list[tuple[Any, Any]]:
         ready = self._ready

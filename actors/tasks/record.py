@@ -13,11 +13,18 @@ from dispycos.protocol.status import ENDED, OutcomeKind
 
 
 class Usage(NamedTuple):
-    """What a task has used."""
+    """What a task has used.
 
-    seconds: float  # that it ran, from its first step
-    cpu_s: float | None  # seconds of CPU; None: not known
-    peak_bytes: int | None  # by which the peak of its server's memory rose while it ran; None: not known
+    Attributes
+    ----------
+    seconds: that it ran, from its first step.
+    cpu_s: seconds of CPU; None: not known.
+    peak_bytes: bytes by which the peak of its server's memory rose while it ran; None: not known.
+    """
+
+    seconds: float
+    cpu_s: float | None
+    peak_bytes: int | None
 
 
 class Record(msgspec.Struct, eq=False):

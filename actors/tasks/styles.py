@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from .ends import plain
+
 V = TypeVar("V")
 
 
@@ -17,6 +19,7 @@ class OneByOne:
     def __init__(self, instead: str) -> None:
         self._instead = instead  # what to write, a sentence
 
+    @plain
     def _refuse(self, *what: Any) -> NoReturn:
         raise TypeError(self._instead)
 

@@ -26,13 +26,13 @@ from dispycos.config import flag, positive_seconds
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import OutcomeKind
 
-from .calling import name_of
+from .calling import keywords_of, name_of
 from .chunks import runs_alone
 from .current import current_host
-from .ends import brief
+from .ends import brief, plain
 from .handle import Handle, T
 from .map import Map, Wanted, items_of, total_of
-from .options import PLAIN, Options, count, merged
+from .options import OF_OPTIONS, PLAIN, Options, count, merged
 from .passing import has_handles
 from .record import Record
 from .roles import Host
@@ -121,6 +121,7 @@ class Task(Handle[T]):
     @overload
     def __init__(self: Task[R], f: Tasked4[A, B, C, D, R], a: A, b: B, c: C, d: D, /, **more: Any) -> None: ...
     # fmt: on
+    @plain
     def __init__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         current_host().start(self, function, args, kwargs)
 
@@ -374,11 +375,15 @@ if TYPE_CHECKING:
     def called_as_start(method: Callable[..., Starting[Any]]) -> Method[Start]: ...
     def called_as_start_at(method: Callable[..., Starting[Any]]) -> Method[StartAt]: ...
 else:
+    called_as_submit = plain
 
-    def called_as_submit(method):
+    def called_as_start(method):
         return method
 
-    called_as_start = called_as_start_at = called_as_submit
+    called_as_start_at = called_as_start
+
+
+OF_MAP = ("ordered", "return_exceptions", "chunksize", "retries", "timeout", "progress", "kwargs")
 
 
 class Submitter(ABC, Generic[TaskT, OptionedT]):
@@ -404,8 +409,11 @@ class Submitter(ABC, Generic[TaskT, OptionedT]):
         **how: Any,
     ) -> TaskT:
         must_be_callable(function)
+        if kwargs and not OF_OPTIONS.isdisjoint(kwargs):
+            refuse_options(function, kwargs)
         return self._run(function, args, kwargs, self._options.of_call(retries, **how))
 
+    @plain
     def options(
         self,
         *,
@@ -583,6 +591,7 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
     @overload
     def map(self, f: Callable[..., R], a: It[Any], b: It[Any], c: It[Any], d: It[Any], /, *e: It[Any], **o: Unpack[Opts]) -> Map[Any, R]: ...  # noqa: E501
     # fmt: on
+    @plain
     def map(
         self,
         function: Callable[..., Any],
@@ -627,12 +636,21 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         self._here()
         must_be_callable(function)
         if unknown:
+            first = next(iter(unknown))
+            of_tasks = f"client.options({first}=...).map has that, and " if first in OF_OPTIONS else ""
+            known = ", ".join(OF_MAP)
             raise TypeError(
-                f"map() has no option {', '.join(unknown)}; arguments of the function itself are given as "
-                f"kwargs={{{next(iter(unknown))!r}: ...}}"
+                f"map() has no option {', '.join(unknown)}; it has {known}; {of_tasks}arguments of the function itself are given "
+                f"as kwargs={{{first!r}: ...}}"
             )
         if not iterables:
             raise TypeError("map() needs an iterable beside the function")
+        if kwargs is not None and not (
+            isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)
+        ):
+            raise TypeError(
+                f"kwargs must be a dict of keyword arguments, as {{'name': value}}, not {kwargs!r}"
+            )
         items, is_spread = items_of(iterables), len(iterables) > 1
         named = {} if kwargs is None else dict(kwargs)
         size = _chunksize(chunksize)
@@ -666,6 +684,7 @@ class Optioned(Submits):
     def _with(self, options: Options) -> Optioned:
         return Optioned(self._client, options)
 
+    @plain
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any], **wishes: Any) -> Map[Any, Any]:
         wishes.setdefault("retries", self._options.retries)
         if self._options.timeout:
@@ -715,9 +734,21 @@ def client_of(host: Host | None, source: object, asked: str) -> Submits:
 
 
 def must_be_callable(function: object) -> None:
-    if not callable(function):
+    if not callable(function) or isinstance(function, Handle):
         raise TypeError(
             f"a task needs a function, not {type(function).__name__}: give it uncalled, and its arguments behind it"
+        )
+
+
+def refuse_options(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises TypeError: what this function takes for no argument of its own is meant for options()."""
+    if (taken := keywords_of(function)) is None:
+        return
+    meant = [name for name in kwargs if name in OF_OPTIONS and name not in taken]
+    if meant:
+        given = ", ".join(f"{name}={kwargs[name]!r}" for name in meant)
+        raise TypeError(
+            f"{name_of(function)} has no parameter {meant[0]!r}; if it is about the task: client.options({given}).submit(...)"
         )
 
 

@@ -412,6 +412,7 @@ class Nested(Message, frozen=True, tag=85):
     timeout: float = 0.0  # seconds that it may run; 0: any
     priority: int = 0
     needs: tuple[tuple[str, int], ...] = ()  # so many of a node's resources of these names
+    may_receive: bool = False  # it could be an actor: who waits long for its value is told so
 
 
 class Aside(Message, frozen=True, tag=86):

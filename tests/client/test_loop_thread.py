@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import os
 import re
@@ -159,6 +160,22 @@ def test_a_call_that_fails_is_told_and_the_next_have_their_turn(thread: LoopThre
     assert told == ["ZeroDivisionError('division by zero')"]
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_call_that_would_end_a_thread_is_told_and_the_next_have_their_turn(
+    thread: LoopThread, error: BaseException
+) -> None:
+    told: list[dict[str, Any]] = []
+    thread.loop.set_exception_handler(lambda _, context: told.append(context))
+
+    def fail() -> None:
+        raise error
+
+    thread.call_soon(fail)
+    assert thread.call(value()) == 1
+    [context] = told
+    assert context["exception"] is error and context["message"] == f"a callback raised {type(error).__name__}"
+
+
 class Nobody:
     """Has calls, and hands them to nobody."""
 
@@ -175,6 +192,8 @@ class Nobody:
         lambda thread: thread.call(asyncio.sleep(20)),
         lambda thread: take(SimpleQueue(), 20),
         lambda thread: Future(Nobody(), (abs, (), {})).result(20),
+        lambda thread: concurrent.futures.wait([Future(Nobody(), (abs, (), {}))], 20),
+        lambda thread: list(concurrent.futures.as_completed([Future(Nobody(), (abs, (), {}))], 20)),
     ],
 )
 def test_a_ctrl_c_that_does_not_wake_the_main_thread_ends_its_wait_nevertheless(

@@ -218,6 +218,20 @@ def test_after_3_s_it_is_said_that_a_task_waits_for_what_may_be_an_actor() -> No
     )
 
 
+def test_it_is_said_too_of_what_a_task_submits() -> None:
+    desk = Desk(servers=2)
+    actor = submit_nested(desk, may_receive=True)
+    assert actor is not None
+    call = dumps_call(None, (Mark(0),), {})
+    submit_nested(desk, 2, call, values=[actor.task.number])
+    desk.drain()
+    desk.start(actor)
+    desk.now += PATIENCE_S
+    desk.ledger.wake(desk.now)
+    [said] = [effect.text for effect in desk.drain() if isinstance(effect, Say)]
+    assert said.startswith("child waits for the value of child, handle 1 of its arguments")
+
+
 def nested(desk: Desk, *values: int) -> Entry:
     """A task on server 1 submits one that needs these values."""
     call = dumps_call(None, tuple(map(Mark, range(len(values)))), {})

@@ -16,6 +16,7 @@ from dispycos.actors.client.program_name import KERNEL, program_name
         (["/home/me/jobs.py"], "/home/me/other.ipynb", "jobs.py"),  # started by a notebook's kernel
         ([f"/lib/{KERNEL}", "-f", "kernel.json"], "/home/me/fit.ipynb", "fit.ipynb"),
         ([f"/lib/{KERNEL}"], "", "notebook"),
+        (["/lib/pytest/__main__.py", "-q"], "", "pytest"),  # python -m pytest
         ([""], "", "python"),
         ([], "", "python"),
     ],

@@ -5,22 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from dispycos import Client, NotScheduled
-from dispycos.actors.client.sync_client import SyncClient
 from dispycos.errors import NotPicklable
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[SyncClient]:
-    with Client(local=True) as client:
-        yield client
-        client.close(terminate=True)
 
 
 def double(x: int) -> int:

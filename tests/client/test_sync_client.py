@@ -23,13 +23,6 @@ from dispycos.actors.tasks.options import Options
 from dispycos.actors.tasks.pacing import AHEAD_OF_CHUNKS_MAX
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[SyncClient]:
-    with Client(local=True) as client:
-        yield client
-        client.close(terminate=True)
-
-
 def double(x: int) -> int:
     return 2 * x
 

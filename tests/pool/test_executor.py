@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Iterator
+from textwrap import dedent
 from typing import Any, cast
 
 import pytest
@@ -20,6 +23,7 @@ import dispycos
         ({"mp_context": "spawn"}, TypeError, "takes no mp_context: servers are forked by their node"),
         ({"max_tasks_per_child": 3}, TypeError, "takes no max_tasks_per_child: servers stay"),
         ({"initializer": 3}, TypeError, "initializer must be a callable"),
+        ({"initializer": print, "initargs": 5}, TypeError, "initargs must be a tuple of arguments, not int"),
         ({"retries": -1}, ValueError, "retries must not be negative"),
         (
             {"thread_name_prefix": "x"},
@@ -35,6 +39,42 @@ def test_a_parameter_of_no_use_is_refused_by_its_name(
 ) -> None:
     with pytest.raises(error, match=words):
         dispycos.Executor(**given)
+
+
+def test_the_lock_that_tqdm_gives_to_its_children_is_left_out() -> None:
+    tqdm = pytest.importorskip("tqdm")
+    lock = multiprocessing.RLock()  # which no server could take
+    with dispycos.Executor(initializer=tqdm.tqdm.set_lock, initargs=(lock,), local=True) as pool:
+        assert list(pool.map(abs, [-1, -2])) == [1, 2]
+    with dispycos.Executor(initializer=print, initargs=(lock,), local=True) as pool:
+        error = pool.submit(abs, -1).exception()
+    assert isinstance(error, dispycos.errors.InitializerFailed) and "through inheritance" in str(error)
+
+
+LATE = """
+    import threading, dispycos
+
+    def late():
+        threading.main_thread().join()
+        with dispycos.Client(local=True) as client:
+            print(client.submit(abs, -3).result())
+        try:
+            dispycos.Executor()
+        except RuntimeError as error:
+            print(error)
+
+    threading.Thread(target=late).start()
+"""
+
+
+def test_in_a_thread_that_outlives_the_main_one_a_client_works_and_an_executor_says_that_it_is_too_late() -> (
+    None
+):
+    done = subprocess.run([sys.executable, "-c", dedent(LATE)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines(), done.stderr) == (
+        ["3", "cannot schedule new futures after interpreter shutdown"],
+        "",
+    )
 
 
 def test_what_belongs_to_a_client_is_refused_beside_one() -> None:

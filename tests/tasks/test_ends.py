@@ -10,7 +10,15 @@ from types import FunctionType
 import pytest
 
 from dispycos.actors.tasks import ends
-from dispycos.actors.tasks.ends import add_note, made, raised, without_our_frames
+from dispycos.actors.tasks.ends import (
+    add_note,
+    brief,
+    explain_what_differs,
+    made,
+    plain,
+    raised,
+    without_our_frames,
+)
 
 
 def users() -> None:
@@ -104,3 +112,45 @@ def test_what_is_due_is_made_or_is_this_very_one() -> None:
     error = SystemExit(3)
     assert made(error) is error
     assert type(made(KeyboardInterrupt)) is KeyboardInterrupt
+
+
+class BdbQuit(Exception):
+    """As of bdb."""
+
+
+class Wordless(TypeError):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        (
+            TypeError("unsupported operand type(s) for +: 'int' and 'Task'"),
+            "in a list it arrives as a handle",
+        ),
+        (BdbQuit(), "no terminal for a debugger: Client(local=True)"),
+        (TypeError("unsupported operand type(s) for +: 'int' and 'str'"), ""),
+        (Wordless(), ""),
+        (ValueError("'Task'"), ""),
+    ],
+)
+def test_what_goes_otherwise_in_a_server_is_noted_on_the_error(error: Exception, note: str) -> None:
+    explain_what_differs(error)
+    notes = getattr(error, "__notes__", [])
+    assert len(notes) == bool(note) and note in "".join(notes)
+
+
+class Submits:
+    def wrong(self) -> None:
+        raise ValueError
+
+    async def later(self) -> None: ...
+
+
+def test_a_method_for_users_is_called_as_they_know_its_class_and_raises_in_their_line() -> None:
+    wrong = plain(Submits.wrong)
+    with pytest.raises(TypeError, match=r"Client.wrong\(\) takes 1 positional argument but 2 were given$"):
+        wrong(Submits(), 3)  # type: ignore[call-arg]
+    assert brief(Submits.later).__qualname__ == "Client.later"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dispycos.protocol.addresses import FILES
 from dispycos.runtime import Runtime
@@ -26,6 +26,9 @@ from .receiving import (
     WriteFile,
     refused,
 )
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 WRITERS: Final = 4  # files that are written at the same moment
 
@@ -99,6 +102,10 @@ class Receiver:
     def _start(self, run: Callable[[], None]) -> None:
         """Within a turn."""
         if self._threads is None:
+            from concurrent.futures import (
+                ThreadPoolExecutor,
+            )  # late: a thread that outlives the main one cannot import it
+
             self._threads = ThreadPoolExecutor(WRITERS, "dispycos-files")
         future = self._threads.submit(run)
         self._under_way.add(future)

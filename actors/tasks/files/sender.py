@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from dispycos.config import wait_time
 from dispycos.errors import FileNotSent
 from dispycos.notices import PATIENCE_S, next_pause
 from dispycos.protocol.addresses import Address
@@ -101,7 +102,7 @@ class Files:
 
 @asynccontextmanager
 async def _in_time(timeout: float | None, text: str) -> AsyncIterator[None]:
-    limit = asyncio.timeout(timeout)
+    limit = asyncio.timeout(wait_time(timeout))
     try:
         async with limit:
             yield
