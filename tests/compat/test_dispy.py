@@ -22,7 +22,7 @@ from dispycos.actors.compat.dispy.given import (
 )
 from dispycos.actors.compat.dispy.jobs import DispyJob, DispyNode
 from dispycos.actors.compat.dispy.printing import size, table
-from dispycos.actors.compat.dispy.remote import IMPORTED, path_at_client, run_setup
+from dispycos.actors.compat.dispy.remote import IMPORTED, path_at_client, run_cleanup, run_setup
 
 OFFER = ("Linux", 4, None, None)  # platform, CPUs, memory, disk
 
@@ -64,6 +64,12 @@ def test_an_allocate_of_the_scripts_own_decides_and_its_0_leaves_the_node_to_the
     mine = entry(Mine("*", setup_args=(1,)))
     assert [mine.allocate("10.0.0.1", name, *OFFER) for name in ("good", "bad")] == [2, -1]
     assert mine.taken == {("good", "10.0.0.1"): Taken(OFFER, 2, [], (1,))}
+
+
+def test_an_allocate_of_the_scripts_own_is_told_the_platform_as_python_has_it() -> None:
+    import dispycos.actors.compat.clients  # noqa: F401  # pycos' scripts are told it in lower case
+
+    assert entry(NodeAllocate("*")).told_platform("Linux-6.1-x86_64") == "Linux-6.1-x86_64"
 
 
 def test_an_allocate_of_the_scripts_own_gives_each_node_its_files_and_arguments_also_when_it_is_asked_again() -> (
@@ -178,6 +184,18 @@ def test_setup_has_its_files_and_the_modules_that_dispys_nodes_have(
     finally:
         for name in IMPORTED:
             delattr(builtins, name)
+
+
+def test_cleanup_has_the_arguments_of_setup_if_it_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    monkeypatch.chdir(tmp_path / "server")
+    calls: list[Any] = []
+    run_cleanup(lambda: calls.append(()), 1, 2)
+    run_cleanup(lambda *args: calls.append(args), 1, 2)
+    run_cleanup(lambda a, b: calls.append((b, Path.cwd())), 1, 2)
+    assert calls == [(), (1, 2), (2, tmp_path)]
 
 
 def test_jobs_have_the_attributes_of_dispy_and_no_others() -> None:

@@ -103,6 +103,11 @@ class Entry(DispycosNodeAllocate):
         self.taken[name, ip_addr] = Taken(offer, wanted, list(self.wish.depends), tuple(self.wish.setup_args))
         return wanted
 
+    @staticmethod
+    def told_platform(platform: str) -> str:
+        """pycos' scripts have it in lower case."""
+        return platform
+
     __hash__, __eq__ = object.__hash__, object.__eq__  # each is itself
 
     def ask_again(self, name: str, ip_addr: str) -> None:

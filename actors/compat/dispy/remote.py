@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import os
 import subprocess
 import sys
@@ -177,9 +178,17 @@ def run_setup(setup: Callable[..., Any] | None, files: dict[str, bytes], args: t
 
 
 def run_cleanup(cleanup: Callable[..., Any], *args: Any) -> None:
-    """When the cluster is given back, once a node."""
+    """When the cluster is given back, once a node; with setup's arguments, if it takes any."""
     with _in_jobs_folder():
-        cleanup(*args)
+        cleanup(*args if args and _takes(cleanup, args) else ())
+
+
+def _takes(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*args)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 @contextmanager

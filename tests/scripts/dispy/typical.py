@@ -13,6 +13,7 @@ if __name__ == '__main__':
     import dispy, dispy.httpd, random
     cluster = dispy.JobCluster(compute)
     http_server = dispy.httpd.DispyHTTPServer(cluster, port=0)
+    http_server.add_cluster(cluster)
     jobs = []
     for i in range(6):
         job = cluster.submit(random.randint(1, 3))
@@ -24,5 +25,6 @@ if __name__ == '__main__':
         print(repr(job.stdout), repr(job.stderr), job.exception, job.status == dispy.DispyJob.Finished)
     cluster.print_status()
     cluster.wait()
+    http_server.del_cluster(cluster)
     http_server.shutdown()
     print(cluster.close(), cluster.close())
