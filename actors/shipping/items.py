@@ -22,6 +22,7 @@ CLASS_ENTRIES_MAX = 10_000
 BUILTINS = frozenset(vars(builtins))
 NOTHING = object()
 PARTS_MAX = 1000
+LOOPS = ast.For | ast.AsyncFor | ast.While
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,10 @@ class Items:
         except Exception:  # edge of user code: what cannot be pickled is made again from its source
             data = b""
         if not data or names.by_value:
-            return self._by_value(name, thing) if made is False else self._from_source(name, thing, chain)
+            loop = next((unit for unit in chain if isinstance(unit.node, LOOPS)), None)
+            if made is False or loop is not None:
+                return self._by_value(name, thing, loop)
+            return self._from_source(name, thing, chain)
         item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
         if name in names.used:  # a TypeVar pickles as its own name
             why = f"{name} refers to itself by a name whose statement is not known"
@@ -151,13 +155,17 @@ class Items:
         extenders = [u for u in self.sources.extenders(name) if not u.in_guard and u not in chain]
         return Item(name, thing, (*chain, *extenders), members=self._members(thing))
 
-    def _by_value(self, name: str, thing: Any) -> Item:
+    def _by_value(self, name: str, thing: Any, loop: Unit | None = None) -> Item:
+        """`loop`: the statement that made it, which may be what the program is there for: it is not run once more."""
         is_elsewhere = Names(self.main).global_of(thing) not in ("", name)  # and the same thing for all there
         names = Names(self.main, None if is_elsewhere else thing)
         try:
             data = dumps_slowly(thing, names, name)
         except NotPicklable as error:
-            return Item(name, thing, error=f"{error} (and the statement that made it is not known)")
+            why = "the statement that made it is not known"
+            if loop is not None:
+                why = f"the loop that made it, line {loop.first_line}, is not run again at servers"
+            return Item(name, thing, error=f"{error} (and {why})")
         refers, looked_up = frozenset(names.used - {name}), frozenset(names.looked_up)
         return Item(name, thing, (), data, refers, frozenset(names.modules), looked_up)
 

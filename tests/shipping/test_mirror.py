@@ -264,3 +264,12 @@ def test_values_of_which_each_needs_the_next_are_an_error_that_says_so(tmp_path:
     assert bundle.errors[0][1].endswith(
         ("each needs the next: a -> b -> a", "each needs the next: b -> a -> b")
     )
+
+
+def test_the_loop_of_a_program_is_not_run_again_at_servers_for_what_it_binds(tmp_path: Path) -> None:
+    text = "def job(): return job\nfor job in [open(__file__)]:\n    job.close()\nfor n in [3]: pass\ndef use(): return job, n\n"
+    with main_of(tmp_path, text) as (_, snapshot):
+        bundle = answer_of(snapshot, CodeRequest(names=["job", "n"]))
+    assert (statements(bundle), values(bundle)) == ([], ["n"])
+    assert [name for name, _ in bundle.errors] == ["job"]
+    assert bundle.errors[0][1].endswith("(and the loop that made it, line 2, is not run again at servers)")
