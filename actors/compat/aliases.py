@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..shipping.program import MirrorModule
-from .names import ASYNCFILE, DISPY, DISPY_HTTPD, DISPYCOS, HTTPD, LACKS, TASKS, Names
+from .names import ASYNCFILE, DISPY, DISPY_HTTPD, DISPYCOS, HTTPD, LACKS, TASKS, Names, explain
 
 FACE = Path(__file__).parents[2] / "compat.py"  # its folder has examples/ and data/, which scripts read
 
@@ -60,6 +60,9 @@ def install() -> None:
     sys.meta_path.insert(0, _Refusal())
     if isinstance(sys.modules.get("__main__"), MirrorModule):
         builtins.pycos = made["pycos"]  # type: ignore[attr-defined]  # as in pycos' servers
+        from ..shipping.mirror import Mirror
+
+        Mirror.note = staticmethod(explain)  # type: ignore[method-assign]
 
 
 class _Refusal(MetaPathFinder):

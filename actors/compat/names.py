@@ -99,8 +99,11 @@ def look_up(names: dict[str, str], module: str, name: str) -> Any:
 def explain(error: BaseException) -> None:
     """To what a script lacks here, say where is written what there is."""
     note = ""
-    if isinstance(error, ImportError) and str(error.name).split(".")[0] in ("pycos", "dispy"):
-        note = LACKS
+    if isinstance(error, ImportError):
+        ours = error.name == f"{__package__}.config" or str(error.name).split(".")[0] in ("pycos", "dispy")
+        note = LACKS if ours else ""
+    elif isinstance(error, TypeError) and "got an unexpected keyword argument" in str(error):
+        note = LACKS if str(error).split(".")[0] in {**TASKS, **DISPYCOS, **ASYNCFILE, **DISPY} else ""
     elif isinstance(error, AttributeError):
         kind = error.obj if isinstance(error.obj, type) else type(error.obj)
         note = LACKS if kind.__module__.startswith("dispycos.") else ""

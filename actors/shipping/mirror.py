@@ -144,8 +144,13 @@ class Mirror:
             raise MissingCode(request)
         self.install(self.pull(request))
 
+    @staticmethod
+    def note(error: BaseException) -> None:
+        """What else there is to say, by what the program has imported first."""
+
     def explain(self, error: BaseException) -> None:
         """Notes on a file that was looked for by `__file__`, which leads to the client's folders, how else it can be had."""
+        self.note(error)
         name = error.filename if isinstance(error, FileNotFoundError) else None
         file = getattr(self.main, "__file__", "")
         if isinstance(name, str) and (note := self.modules.how_to_get(name, file)):

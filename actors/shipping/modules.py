@@ -302,7 +302,10 @@ def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
         if finder is PathFinder or isinstance(finder, ClientFinder):
             continue
         find_spec = getattr(finder, "find_spec", None)
-        spec = find_spec(name, path) if find_spec is not None else None
+        try:
+            spec = find_spec(name, path) if find_spec is not None else None
+        except ModuleNotFoundError:  # it refuses what nobody else may have
+            return None
         if isinstance(spec, ModuleSpec):
             return spec
     return None
