@@ -226,7 +226,7 @@ COMMANDS: Final = (
     Command("doctor", "Look for what stops dispycos here, and say what to do.", VIEW, DoctorSettings),
     Command(
         "run",
-        "Run a script that was written for pycos, with the names of dispycos.",
+        "Run a script that was written for pycos or dispy, with the names of dispycos.",
         RUN,
         RunSettings,
         short="Run a script of pycos or dispy, unchanged.",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..web.watching import Monitor
     from .client import Client
     from .lease import ClientLease
+    from .sync_client import SyncClient
 
 PORT: Final = 8181
 POLL_S: Final = 1.0
@@ -33,7 +34,7 @@ STOP_S: Final = 2.0
 class HTTPServer:
     """Shows the cluster of a client in web browsers, and lets them suspend, resume and terminate.
 
-    ``async with Client(...) as client: http = HTTPServer(client)``, or before ``schedule()``. The URL with its token is printed,
+    ``async with Client(...) as client: http = HTTPServer(client)``, or with ``with``, or before ``schedule()``. Its URL, with a token, is printed,
     alone on a line: whoever has it may act; `viewer_url` is for those who may only look. The page goes on with the next cluster
     of the client, and shows the last state while there is none. Any number of browsers see everything.
 
@@ -58,7 +59,7 @@ class HTTPServer:
 
     def __init__(
         self,
-        client: Client,
+        client: Client | SyncClient,
         host: str = "127.0.0.1",
         port: int = PORT,
         poll_sec: float = POLL_S,
@@ -73,7 +74,10 @@ class HTTPServer:
         from ..web.recording import Recorder
         from ..web.serving import WebServer
         from .client import Client
+        from .sync_client import SyncClient
 
+        if isinstance(client, SyncClient):
+            client = client._client
         if not isinstance(client, Client):
             raise TypeError(f"HTTPServer needs a Client, not {type(client).__name__}")
         self._client = client

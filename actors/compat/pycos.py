@@ -9,9 +9,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from dispycos.config import Failure
 from dispycos.errors import FileNotSent, TaskLost, TaskRefused
 from dispycos.living import is_server
 from dispycos.protocol.addresses import Location
+from dispycos.transport.addresses import resolve
 from dispycos.transport.folders import temporary_folder
 
 from ..sharing.sharing import peer_status
@@ -158,8 +160,10 @@ class Pycos:
         """
         network = join()
         place = _place(loc)
-        if network is None or place is None or not place.port:
+        if network is None or place is None:
             return 0
+        if not place.port:
+            return await _is_host(place.addr)
         role = await network.peer(place)
         if role == "scheduler":
             program.location = str(place)
@@ -261,6 +265,15 @@ class Pycos:
         except (OSError, FileNotSent, TaskRefused, TaskLost, TimeoutError, TypeError, ValueError) as error:
             log.warning("file %s to %s: %s", args[0], location, error)
             return -1
+
+
+async def _is_host(host: str) -> int:
+    try:
+        await resolve(host)
+        return 0
+    except Failure as error:
+        log.warning("peer(): %s", error)
+        return -1
 
 
 def _place(where: Any) -> Location | None:

@@ -72,7 +72,7 @@ def find_addresses(ip_addr: Sequence[str] = (), ext_ip_addr: Sequence[str] = ())
     by_address = {str(i.ip): i for i in found}
     chosen: list[Interface] = []
     for text in dict.fromkeys(ip_addr):
-        ours = [by_address.get(address) or _loopback(address) for address in _numbers_of(text)]
+        ours = [by_address.get(address) or _loopback(address) for address in numbers_of(text)]
         if not any(ours):
             raise ForeignAddress(
                 f"{text} is not an address of this host",
@@ -82,7 +82,8 @@ def find_addresses(ip_addr: Sequence[str] = (), ext_ip_addr: Sequence[str] = ())
     return HostAddresses(tuple(chosen), is_restricted=True, external=tuple(ext_ip_addr))
 
 
-def _numbers_of(host: str) -> tuple[str, ...]:
+def numbers_of(host: str) -> tuple[str, ...]:
+    """All addresses of a host, none if it is not known. As resolve(), but it blocks."""
     if is_numeric(host):
         return (host,)
     try:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import dispycos
+from dispycos.actors.client.sync_client import SyncClient
 from tests.kit.web import Caller
 
 
@@ -20,7 +21,7 @@ def test_its_status_task_is_the_clients() -> None:
 
     async def scene() -> None:
         client = dispycos.Client()
-        http = dispycos.HTTPServer(client, port=0)
+        http = dispycos.HTTPServer(SyncClient(client), port=0)  # as `with client as found` gives it
         try:
             assert http.status_task is None
             http.status_task = task = dispycos.Task(listen)

@@ -57,7 +57,8 @@ def tasks(task=None):
     pycos.Pycos().ignore_peers = True
     assert pycos.Pycos().ignore_peers
     loc = pycos.Location(host='h', tcp_port='7')
-    assert loc.port == 7
+    assert loc.port == 7 and pycos.Location('localhost', 7) == pycos.Location('127.0.0.1', 7)
+    assert pycos.Location(socket.gethostname(), task.location.port) == task.location
     assert (yield pycos.AsyncThreadPool(num_threads=1).async_task(target=add, args=(1,), kwargs={'b': 1})).__name__ == 'add'
 
 def channels(task=None):
