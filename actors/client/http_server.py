@@ -34,9 +34,9 @@ STOP_S: Final = 2.0
 class HTTPServer:
     """Shows the cluster of a client in web browsers, and lets them suspend, resume and terminate.
 
-    ``async with Client(...) as client: http = HTTPServer(client)``, or with ``with``, or before ``schedule()``. Its URL, with a token, is printed,
-    alone on a line: whoever has it may act; `viewer_url` is for those who may only look. The page goes on with the next cluster
-    of the client, and shows the last state while there is none. Any number of browsers see everything.
+    ``async with Client(...) as client: http = HTTPServer(client)``, or by ``with``, or before ``schedule()``. Its URL is
+    printed with its token: whoever has it may act; `viewer_url` is for those who may only look. The page goes on with the next
+    cluster of the client, and shows the last state while there is none. Any number of browsers see everything.
 
     Parameters
     ----------
