@@ -7,10 +7,12 @@ import os
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
 import weakref
+from pathlib import Path
 
 from scenarios import raises
 
@@ -43,7 +45,8 @@ def nap(seconds):
     return os.getpid()
 
 
-def refuse_to_end():
+def refuse_to_end(begun):
+    Path(begun).touch()
     while True:
         try:
             time.sleep(LONG)
@@ -384,9 +387,13 @@ def test_terminate_workers_ends_what_runs_and_cancels_the_rest(pool):
 
 def test_kill_workers_does_not_wait_for_what_refuses_to_end(pool):
     other = dispycos.Executor()
-    future = other.submit(refuse_to_end)
-    wait_until_runs(future)
-    other.kill_workers()
+    with tempfile.TemporaryDirectory() as folder:
+        begun = Path(folder, "begun")
+        future = other.submit(refuse_to_end, str(begun))
+        wait_until_runs(future)
+        while not begun.exists():  # it may have been given to its server, but not begun
+            time.sleep(0.005)
+        other.kill_workers()
     with raises(dispycos.TaskTerminated, "SIGKILL"):
         future.result(4)  # a task that is told to end has 5 s
     assert pool.submit(square, 3).result(10) == 9
