@@ -139,13 +139,14 @@ class SyncClient(SyncSubmits, SyncTogether):
     @plain
     def receive(self, timeout: float | None = None, alarm_value: Any = None) -> Any:
         """The oldest message that was sent to ``client.me``; waits for one, at most `timeout` seconds, then gives `alarm_value`."""
-        mailbox, seconds = self.me._source, wait_time(timeout, "receive(): timeout")
+        mailbox: Any = self.me._source
+        seconds = wait_time(timeout, "receive(): timeout")
         host = self._here().host
 
         async def take() -> Any:
             try:
                 async with asyncio.timeout(seconds), self._receiving:
-                    return await mailbox.receive_pickled(None)  # type: ignore[union-attr]
+                    return await mailbox.receive_pickled(None)
             except TimeoutError:
                 return None
 
@@ -247,7 +248,8 @@ class SyncClient(SyncSubmits, SyncTogether):
             raise AttributeError(text, name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._client.__reduce__()  # type: ignore[no-any-return]
+        reduced: tuple[Any, ...] = self._client.__reduce__()
+        return reduced
 
     @plain
     def __enter__(self) -> NoReturn:

@@ -38,6 +38,9 @@ class SyncMap(SyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         super().close()
         self._values.close_unbegun()
 
+    def refused(self) -> None:
+        self._values.refused()
+
     def __len__(self) -> int:
         return len(self._values)
 

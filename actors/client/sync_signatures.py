@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Protocol, TypeAlias, Unpack, overload
 
 from dispycos.protocol.addresses import Location
 
 from ..tasks.submitting import (
+    A,
+    B,
     Begins1,
     Begins2,
     Begins3,
+    C,
     Co,
     It,
     Kept,
     Method,
     Opts,
     Or,
+    P,
+    R,
     Tasked,
     Tasked1,
     Tasked2,
+    Ts,
     Valued,
 )
 from .sync_map import SyncMap
 from .sync_task import SyncTask
-
-P = ParamSpec("P")
-Ts = TypeVarTuple("Ts")
-R = TypeVar("R")
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
 
 Susp: TypeAlias = Coroutine[Any, Any, R] | Generator[Any, Any, R]
 Map2: TypeAlias = SyncMap[tuple[A, B], R]

@@ -364,13 +364,14 @@ class SyncTask(Task[T]):
         """It has ended: its value is unpickled once, here."""
         if self._opened is not None:
             return self._opened
-        end = self._end or self._source
+        end: Any = self._end or self._source
+        outcome: Outcome
         if isinstance(end, Record):
             outcome = self._unpickled(end)
             if end.outcome != OutcomeKind.RETURNED and self._source is end and self._host.records is not None:
                 thread_of(self._host.loop).call_soon(partial(self._host.records.looked_at, end))
         else:
-            outcome = end if isinstance(end, Returned | Raised) else end.outcome  # type: ignore[union-attr, assignment]
+            outcome = end if isinstance(end, Returned | Raised) else end.outcome
         if isinstance(outcome, Raised):
             error: Exception = bearable(outcome.error, self.name)
             self._trace = None if isinstance(end, Record) else error.__traceback__

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from dispycos.config import wait_time
 
-from ..tasks.ends import brief, plain, without_our_frames
+from ..tasks.ends import brief, is_ours, plain, without_our_frames
 from ..tasks.styles import AsyncOneByOne, OneByOne, SyncOneByOne
 from ..tasks.submitting import Task
 from .loop_thread import loop_thread, take
@@ -236,6 +236,8 @@ def _named(what: object) -> str:
 def _hint(what: object) -> str:
     if isinstance(what, Future | asyncio.Future):
         return "; concurrent.futures and asyncio have functions for it of the same name"
+    if inspect.iscoroutine(what) and is_ours(what.cr_frame.f_globals if what.cr_frame else {}):
+        return "; await it first, which gives one"
     if inspect.iscoroutine(what):
         return f"; asyncio.gather takes it, and the handle of a task is what client.submit gives: submit({what.__name__}, ...)"
     if isinstance(what, OneByOne):

@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, Unpack, overload
 
 from dispycos.config import wait_time
 from dispycos.living import refuse_in_server
@@ -206,6 +206,11 @@ class Executor(concurrent.futures.Executor):
         self._calls.shut(cancel=cancel_futures)
         if wait:
             self._wait("info")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "cannot pickle an Executor, which is its program's: a task submits by `task.client`, or dispycos.current_client()"
+        )
 
     def __repr__(self) -> str:
         return f"<Executor made in {self._calls}>"

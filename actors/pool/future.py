@@ -34,6 +34,7 @@ class Withdraws(Protocol):
 class Event(threading.Event):
     """Waited for by the second in the main thread, as wait_until() tells."""
 
+    @plain
     def wait(self, timeout: float | None = None) -> bool:
         return wait_until(super().wait, timeout)
 

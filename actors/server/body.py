@@ -35,7 +35,7 @@ from ..shipping.words import MissingCode
 from ..tasks.calling import ATOMS
 from ..tasks.cell import Cell
 from ..tasks.current import current_cell
-from ..tasks.ends import Outcome, Raised, Returned, add_note, explain_what_differs
+from ..tasks.ends import Outcome, Raised, Returned, add_note, explain_what_differs, raised
 from ..tasks.host import TaskHost
 from ..tasks.logs import LevelSetter, RecordWriter
 from ..tasks.loops import use_fresh_loops
@@ -344,7 +344,7 @@ class ServerBody:
             BaseException
         ) as error:  # the user's __setstate__ or module may raise anything, KeyboardInterrupt included
             add_note(error, f"while the call of {run.function} was unpickled")
-            outcome = Raised(error)
+            outcome = raised(error)
         due = self.interrupts.end()
         if due is not None:
             cell.stopping = True
@@ -388,7 +388,7 @@ class ServerBody:
             if missing is None and run.fetch:
                 payload = await self.payloads.get_call(run.task)
         except Exception as error:
-            cell.finished(Raised(error))
+            cell.finished(raised(error))
             return
         self.runtime.defer(lambda: self._open(cell, payload))  # not inside this asyncio.Task
 

@@ -1,5 +1,6 @@
 """The client's side of modules: finds its local ones, and reads their text and the data beside them."""
 
+import contextlib
 import errno
 import os
 import site
@@ -71,7 +72,7 @@ class LocalModules:
     def names(self) -> list[str]:
         """Top-level modules that an import at the client takes from its own folders (bounded)."""
         found = {name for name in self._kept if "." not in name}
-        for folder in {os.path.realpath(path or os.curdir) for path in sys.path if isinstance(path, str)}:
+        for folder in _folders_of_imports():
             for entry in _scanned(folder) if self._is_local(folder) else []:
                 name = _module_name(entry)
                 if name and len(found) < LOCAL_NAMES_MAX and self._is_ours(name, entry.path):
@@ -325,6 +326,15 @@ def _found_along(name: str, path: list[str]) -> ModuleSpec | None:
     spec = ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = portions
     return spec if portions else None
+
+
+def _folders_of_imports() -> set[str]:
+    folders = set()
+    for path in sys.path:
+        with contextlib.suppress(FileNotFoundError):  # a relative one, and the working folder is gone
+            if isinstance(path, str):
+                folders.add(os.path.realpath(path or os.curdir))
+    return folders
 
 
 def _installed_roots() -> list[str]:

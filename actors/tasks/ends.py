@@ -112,10 +112,14 @@ def is_ours(names: Mapping[str, Any]) -> bool:
 
 
 def _of_users(traceback: TracebackType | None) -> TracebackType | None:
-    kept = []
+    kept, is_below_ours = [], False
     while traceback is not None:
-        if not is_ours(traceback.tb_frame.f_globals):
+        names = traceback.tb_frame.f_globals
+        if is_ours(names):
+            is_below_ours = True
+        elif not (is_below_ours and names.get("__name__") == "threading"):  # what we wait by
             kept.append(traceback)
+            is_below_ours = False
         traceback = traceback.tb_next
     first = None
     for each in reversed(kept):
@@ -136,6 +140,8 @@ def explain_what_differs(error: BaseException) -> None:
             error,
             "a server has no terminal for a debugger: Client(local=True), or DISPYCOS_LOCAL=1, runs tasks in the program",
         )
+    elif type(error) is EOFError and str(error) == "EOF when reading a line":
+        add_note(error, "a server has no keyboard: ask in the program, and give the answer as an argument")
     elif type(error) is TypeError and "'Task'" in str(error):
         add_note(
             error,

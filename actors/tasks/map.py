@@ -30,7 +30,7 @@ from .progress import Count, Progress
 from .record import Record
 from .results import unpack_outcome, with_code
 from .streams import say
-from .styles import AsyncOneByOne
+from .styles import AsyncOneByOne, SyncOneByOne
 
 SLICE_S = 0.005  # submitting, or giving values, goes on for so long before the loop has its turn
 GIVEN_AT_ONCE = 512  # values, before it is looked for more to submit
@@ -104,6 +104,9 @@ class Map(AsyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         await super().aclose()
         self._work.close()
 
+    def refused(self) -> None:
+        self._work.is_told = True
+
     def close_unbegun(self) -> None:
         """It is known that nobody takes its values. From any thread."""
         if not self._work._began:
@@ -153,6 +156,7 @@ class Work:
 
     _began = 0.0  # when somebody first wanted a value; 0: nobody has
     _is_closed = False
+    is_told = False  # who used it was told that it is used otherwise
 
     def __init__(
         self,
@@ -186,7 +190,7 @@ class Work:
         self._progress: Progress | None = None
 
     def __del__(self) -> None:
-        if not (self._began or self._is_closed):
+        if not (self._began or self._is_closed or self.is_told):
             say(
                 f"the values of a map({self.name}) were never taken, so nothing was called: `for x, value in client.map(...)`",
                 "warning",
@@ -496,7 +500,7 @@ def _in_words(item: Any) -> str:
 def items_of(iterables: Sequence[Any]) -> Iterator[Any]:
     """What a map calls its function with: an item of the one iterable, or a tuple of one of each; the shortest ends it."""
     for iterable in iterables:
-        if isinstance(iterable, AsyncIterable):
+        if isinstance(iterable, AsyncIterable) and not isinstance(iterable, SyncOneByOne):
             raise TypeError(
                 f"map() reads plain iterables, and {type(iterable).__name__} is an async one: "
                 f"[item async for item in ...] makes a list of it"

@@ -153,6 +153,7 @@ def test_a_traceback_of_a_wrong_call_ends_in_the_line_that_made_it(client: Any) 
         (lambda: client.starmap, "has no 'starmap'"),
         (lambda: client.gather(client.map(double, [1])), r"what client.map gives are values.*list\("),
         (lambda: client.gather("ab"), r"not str$"),
+        (lambda: client.map(double, [1])[0], "of the sync style"),
         (
             lambda: client.map(double, [1], kwargs=[1]),
             r"kwargs must be a dict of keyword arguments.*not \[1\]",
@@ -328,6 +329,9 @@ def test_a_map_whose_values_nobody_takes_says_that_nothing_was_called(
         break
     client.map(double, [1]).close()
     assert caplog.messages == [], "their values were taken, or it is known that nobody wants them"
+    with pytest.raises(TypeError):
+        client.map(double, [1])[0]
+    assert caplog.messages == [], "who uses it wrongly is told that"
     client.map(double, [1])
     [told] = caplog.messages
     assert told.startswith(
@@ -338,10 +342,19 @@ def test_a_map_whose_values_nobody_takes_says_that_nothing_was_called(
         async for _ in client.map(double, [1]):
             pass
         assert len(caplog.messages) == 1
+        starting = client.rtask(double, 1)
+        with pytest.raises(TypeError, match=r"not coroutine; await it first, which gives one"):
+            await client.gather(starting)
+        assert await (await starting) == 2
         client.map(fail, [1])
         assert "map(fail) were never taken" in caplog.messages[-1]
 
     run(scene)
+
+
+def test_a_map_is_an_iterable_as_any_other(client: Any) -> None:
+    pairs = client.map(sum, client.map(double, range(3), ordered=True), ordered=True)
+    assert list(pairs) == [((0, 0), 0), ((1, 2), 3), ((2, 4), 6)]
 
 
 # --- the Executor ---
@@ -349,6 +362,8 @@ def test_a_map_whose_values_nobody_takes_says_that_nothing_was_called(
 
 def test_an_executor_runs_calls_in_this_process_and_says_what_it_has(client: Any) -> None:
     with dispycos.Executor(client=client) as pool:
+        with pytest.raises(dispycos.NotPicklable, match=r"cannot pickle an Executor.*task.client"):
+            client.submit(double, [pool])
         assert repr(pool).startswith("<Executor made in test_habits.py, line ")
         assert repr(pool).endswith(": 0 calls under way>")
         future = pool.submit(asyncio.sleep, 60)

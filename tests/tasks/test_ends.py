@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +109,15 @@ def test_a_note_is_added_to_an_error_of_any_kind(error: Exception) -> None:
     assert error.__notes__ == ["first", "second"]
 
 
+def test_how_we_wait_is_no_users_affair() -> None:
+    def waits() -> None:
+        threading.Condition().wait()  # which raises RuntimeError: it is not acquired
+
+    waits_of_ours = FunctionType(waits.__code__, {"__name__": ends.__name__, "threading": threading})
+    assert names_of(without_our_frames(error_of(waits)))[-2:] == ["waits", "wait"], "the user's own wait"
+    assert names_of(without_our_frames(error_of(waits_of_ours)))[-1] == "error_of"
+
+
 def test_what_is_due_is_made_or_is_this_very_one() -> None:
     error = SystemExit(3)
     assert made(error) is error
@@ -131,6 +141,8 @@ class Wordless(TypeError):
             "in a list it arrives as a handle",
         ),
         (BdbQuit(), "no terminal for a debugger: Client(local=True)"),
+        (EOFError("EOF when reading a line"), "ask in the program"),
+        (EOFError("Ran out of input"), ""),
         (TypeError("unsupported operand type(s) for +: 'int' and 'str'"), ""),
         (Wordless(), ""),
         (ValueError("'Task'"), ""),
