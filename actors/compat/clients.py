@@ -263,6 +263,8 @@ class Scheduler(NativeScheduler):
     Options of pycos that dispycos has no use for (ports of UDP, for one) are said in the debug log.
     """
 
+    NodeIgnore, TaskFinished = 1, 22  # which pycos never sends
+
     def __init__(self, **options: Any) -> None:
         if program.local_servers:
             _start_alone()

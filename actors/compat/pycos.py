@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 from dispycos.config import Failure
@@ -20,7 +21,7 @@ from ..sharing.sharing import peer_status
 from .names import LACKS
 from .network import LOOK_S, join
 from .options import ALSO, NAMED_BEFORE
-from .peers import dest_path, location_of
+from .peers import addresses, dest_path, location_of
 from .program import program
 from .tasks import Task
 from .tasks import cur_task as running_task
@@ -268,12 +269,18 @@ class Pycos:
 
 
 async def _is_host(host: str) -> int:
+    """0: what runs there is found by itself, if it is on a network of this host; -1: it is not known."""
     try:
-        await resolve(host)
-        return 0
+        found = await resolve(host)
     except Failure as error:
         log.warning("peer(): %s", error)
         return -1
+    networks = [interface.network for interface in addresses().interfaces]
+    if not any(ip_address(one) in network for one in found for network in networks):
+        log.warning(
+            "peer(%r): it is on another network, so name the port, too: Location(%r, 9706)", host, host
+        )
+    return 0
 
 
 def _place(where: Any) -> Location | None:
