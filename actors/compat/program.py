@@ -121,6 +121,11 @@ class Program:
             )
         return asyncio.run_coroutine_threadsafe(coroutine, host.loop).result()
 
+    def refuse_to_block(self, what: str, instead: str) -> None:
+        """In a task: what it waits for would never come. Raises RuntimeError."""
+        if self._host is not None and self._host.runtime.is_open and self._host.runtime.is_own_thread():
+            raise RuntimeError(f"{what} blocks, and so it is for threads: in a task {instead}")
+
     # --- its tasks ---
 
     def begin(self, cell: Cell) -> None:

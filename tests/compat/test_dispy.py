@@ -18,6 +18,7 @@ from dispycos.actors.compat.dispy.given import (
     component_of,
     computation_of,
     parted,
+    pulse_options,
     wishes_of,
 )
 from dispycos.actors.compat.dispy.jobs import DispyJob, DispyNode
@@ -37,6 +38,20 @@ def test_nodes_are_named_in_all_the_forms_that_dispy_takes() -> None:
     assert [wish.host for wish in wishes_of("10.0.*")] == ["10.0.*"]
     assert [wish.host for wish in wishes_of({"x": "a"}.values())] == ["a"]
     assert wishes_of(None) == wishes_of([]) == []
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(1, 10.0), ("20", 20.0), (1000, 100.0)])
+def test_a_pulse_interval_is_as_near_as_nodes_allow_and_silent_nodes_are_given_up(
+    given: Any, seconds: float
+) -> None:
+    assert pulse_options(given) == {"pulse_interval": seconds, "abandon_zombie_nodes": True}
+    assert pulse_options(None) == {}
+
+
+@pytest.mark.parametrize("given", [0, 0.01, 1001, "often", "nan"])
+def test_a_pulse_interval_of_no_use_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="pulse_interval must be"):
+        pulse_options(given)
 
 
 @pytest.mark.parametrize("nodes", [5, [5], [None], [""]])

@@ -37,6 +37,10 @@ names ('127.0.0.1', 'one', True) 11 None
 ('more', 'data 7')
 None
 True 5
+job() blocks, and so it is for threads
+wait() blocks, and so it is for threads
+close() blocks, and so it is for threads
+given
 None 8 NotPicklable: argument 2 ('args') of fails: cannot pickle '_thread.lock' object
 [0, 0, 0] -1
 [(None, 9), ('caught', 11), (None, 8)]
@@ -44,7 +48,7 @@ None 8 NotPicklable: argument 2 ('args') of fails: cannot pickle '_thread.lock' 
 True True
 127.0.0.1 2 0 0 here there None
 cleanup 7 data 7
-499500 {11}
+499500 {11} [(0, 1000)]
 cleanup 7 data 7
 again True
 6 [('job', 5), ('job', 6), ('job', 7), ('job', 8), ('job', 9), ('job', 11), ('node', 4)]

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from dispycos.errors import DispycosError
+from dispycos.living import refuse_in_server
 from dispycos.protocol.messages import NodeInfo
 from dispycos.protocol.status import Status
 
@@ -41,6 +42,7 @@ from .given import (
     computation_of,
     listed,
     parted,
+    pulse_options,
     wishes_of,
 )
 from .jobs import ClusterStatus, DispyJob, NodeState
@@ -69,6 +71,7 @@ class JobCluster:
     cluster_status: called with (status, node, job) for each change.
     setup: called on each node before its first job, with the setup_args of its NodeAllocate; what it assigns to globals all jobs
         there have. cleanup: called there at the end; False keeps the files.
+    pulse_interval: seconds, 10 to 100 of those that are asked for; a node that is silent for five has gone. None: it may come back.
     reentrant: a job whose server or node dies is run again.
     recover_file: where the jobs that have ended are kept for recover_jobs(), should this program be killed; False: nowhere.
 
@@ -86,6 +89,7 @@ class JobCluster:
             raise TypeError(
                 f"{self._what}() takes {len(BY_POSITION) + 1} parameters by position; name the others ({DOCS})"
             )
+        refuse_in_server(f"a {self._what}")
         given = self._given({**dict(zip(BY_POSITION, args, strict=False)), **options})
         function, self.name, files = computation_of(computation)
         self._told = Told(
@@ -110,6 +114,7 @@ class JobCluster:
             disable_nodes=True,
             cleanup=cleanup is not False,
             name=self.name,
+            **pulse_options(given.get("pulse_interval")),
         )
         self._wanted, self._changed = asyncio.Event(), asyncio.Event()
         file = given.get("recover_file", given.get("fault_recover"))
@@ -219,6 +224,7 @@ class JobCluster:
         """
         if self._is_closed:
             return None
+        program.refuse_to_block("close()", "leave it to a thread, or to the end of the program")
         if not self.wait(0 if terminate and timeout is None else timeout) and not terminate:
             return False
         self._is_closing = True

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
+
 from ...client.status import DispycosNodeAllocate
 from .jobs import DispyNode, DispyNodeAvailInfo
 from .remote import path_at_client
@@ -18,7 +20,7 @@ from .remote import path_at_client
 BY_POSITION = ("nodes", "depends", "job_status", "cluster_status")
 WITHOUT_EFFECT = {
     *("host", "ip_addr", "ext_host", "ext_ip_addr", "dispy_port", "port", "node_port", "client_port"),
-    *("ipv4_udp_multicast", "dest_path", "ping_interval", "pulse_interval", "poll_interval"),
+    *("ipv4_udp_multicast", "dest_path", "ping_interval", "poll_interval"),
     *("exclusive", "resend_job_results"),
 }
 USED = {
@@ -29,6 +31,7 @@ USED = {
     "callback",
     "recover_file",
     "fault_recover",
+    "pulse_interval",
     *BY_POSITION,
 }
 SECRETS = {"secret", "keyfile", "certfile"}
@@ -140,6 +143,20 @@ def _wish_of(entry: Any) -> NodeAllocate:
     if isinstance(entry, tuple | list) and entry:
         return NodeAllocate(*entry)
     raise TypeError(f"nodes: {entry!r} is no name, address, tuple, dict or NodeAllocate")
+
+
+def pulse_options(interval: Any) -> dict[str, Any]:
+    """For the client. None: a node that is silent may come back; else its jobs are lost after 5 of them. Raises ValueError."""
+    if interval is None:
+        return {}
+    try:
+        seconds = float(interval)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0.1 <= seconds <= 1000:
+        raise ValueError(f"pulse_interval must be a number of seconds from 0.1 to 1000, not {interval!r}")
+    allowed = min(max(seconds, MIN_PULSE_INTERVAL), MAX_PULSE_INTERVAL)
+    return {"pulse_interval": allowed, "abandon_zombie_nodes": True}
 
 
 def listed(depends: Any) -> Iterable[Any]:

@@ -9,6 +9,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..program import program
+
 _ids = itertools.count(1)
 
 
@@ -57,7 +59,9 @@ class DispyJob:
         self._report: Any = None  # its end, while messages are missing
 
     def __call__(self, clear: bool = False) -> Any:
-        """Wait for its end, and give its result."""
+        """Wait for its end, and give its result. Raises RuntimeError: in a pycos task."""
+        if not self.finish.is_set():
+            program.refuse_to_block("job()", "look at `job.finish.is_set()`, with `yield task.sleep(...)`")
         self.finish.wait()
         if clear:
             self.finish.clear()

@@ -16,6 +16,7 @@ from dispycos.protocol.messages import NodeInfo
 from dispycos.protocol.status import Status
 
 from ...client.client import Client
+from ...tasks.record import Record
 from . import remote
 from .callbacks import Told
 from .given import Entry, Taken, parted
@@ -52,6 +53,11 @@ class Nodes:
     def find(self, node: Any) -> DispyNode | None:
         """By its name or address; not one that is gone. From any thread."""
         return next((one for one in self.listed() if node in (one, one.name, one.ip_addr)), None)
+
+    def of(self, record: Record) -> DispyNode | None:
+        """Where this task runs; None: its server is not known any more, or it was so short that it got no address."""
+        at = self._ledger().servers.get(record.address.epoch) if record.address is not None else None
+        return self._known.get(at[1]) if at is not None else None
 
     def listed(self) -> list[DispyNode]:
         """Not those that are gone. From any thread."""

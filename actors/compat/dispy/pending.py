@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dispycos.errors import DispycosError, NotPicklable, TaskLost, TaskTerminated
+from dispycos.errors import DispycosError, NotPicklable, TaskLost, TaskRefused, TaskTerminated
 from dispycos.protocol.envelope import Payload, buffers_of, size_of
 from dispycos.protocol.status import OutcomeKind
 
@@ -100,6 +100,8 @@ class Pending:
 
     def wait(self, timeout: float | None) -> bool:
         """Until there is none; False after `timeout` seconds. From any thread."""
+        if self.jobs and timeout != 0:
+            program.refuse_to_block("wait()", "look at `cluster.wait(0)`, with `yield task.sleep(...)`")
         with self._idle:
             return self._idle.wait_for(lambda: not self.jobs, timeout)
 
@@ -255,18 +257,20 @@ class Pending:
     def task_started(self, record: Record) -> None:
         number = record.info[0][1] if record.info and len(record.info[0]) == 7 else 0
         job = self.jobs.get(number)
-        if job is not None and job.start_time is None:
+        if job is not None:
             self._set_started(job, record, time.time())
 
     def _set_started(self, job: DispyJob, record: Record, when: float) -> None:
-        job.start_time = when
+        if job._node is not None and job.start_time is not None:
+            job._node.busy -= 1  # its server or node was lost there
+        is_again, job.start_time = job.start_time is not None, when
         if record.location is not None:
             job.ip_addr = record.location.addr
-            job._node = job._node or self._nodes.find(job.ip_addr)
+            job._node = self._nodes.of(record) or self._nodes.find(job.ip_addr)
         if job._node is not None:
             job._node.busy += 1
             job._node.tx += record.size
-        if job.status == DispyJob.Created:
+        if job.status == DispyJob.Created or (is_again and job.status != DispyJob.Cancelled):
             job.status = DispyJob.Running
             self._told.of_change(DispyJob.Running, job._node, job)
 
@@ -314,11 +318,11 @@ class Pending:
         if isinstance(error, TaskTerminated | asyncio.CancelledError):
             was_queued = isinstance(record, Record) and record.outcome == OutcomeKind.CANCELLED
             self.fail(job, DispyJob.Cancelled if was_queued else DispyJob.Terminated)
-        elif isinstance(error, TaskLost):  # without a node it died before it was told where it is
-            is_away = job._node is not None and self._nodes.is_away(job._node)
-            self.fail(job, DispyJob.Abandoned if is_away else DispyJob.Terminated, str(error))
-        else:
-            self.fail(job, DispyJob.Terminated, f"{type(error).__name__}: {error}")
+            return
+        is_away = job._node is not None and self._nodes.is_away(job._node)  # without a node it died early
+        text = str(error) if isinstance(error, TaskLost) else f"{type(error).__name__}: {error}"
+        is_abandoned = is_away and isinstance(error, TaskLost | TaskRefused)
+        self.fail(job, DispyJob.Abandoned if is_abandoned else DispyJob.Terminated, text)
 
     # --- ends ---
 

@@ -1,6 +1,6 @@
 """Jobs that end in all the ways that hung dispy, and what else a script may do with a cluster."""
 import glob, os, signal, sys, threading, time
-import dispy
+import dispy, pycos
 
 data = None
 
@@ -61,6 +61,18 @@ def bad_setup():
     raise RuntimeError('no setup here')
 
 
+def in_a_task(cluster, task=None):
+    job = cluster.submit('given')
+    for call in (job, cluster.wait, cluster.close):
+        try:
+            call()
+        except RuntimeError as error:
+            print(str(error).partition(':')[0])
+    while not job.finish.is_set():
+        yield task.sleep(.02)
+    print(job())
+
+
 events = []
 
 
@@ -101,6 +113,7 @@ if __name__ == '__main__':
     print(cluster.submit('file', dispy_job_depends=['none.txt']))
     thing = cluster.submit('thing', Thing(4))()
     print(type(thing) is Thing, thing.x)
+    pycos.Task(in_a_task, cluster).value()
     job = cluster.submit('x', threading.Lock())
     print(job(), job.status, job.exception)
 
@@ -110,7 +123,7 @@ if __name__ == '__main__':
     print([cluster.cancel(job) for job in reversed(jobs)], cluster.cancel(jobs[2]))
     print([(job(), job.status) for job in jobs])
 
-    while len(events) < 13:  # callbacks may come behind the end of their jobs
+    while len(events) < 14:  # callbacks may come behind the end of their jobs
         time.sleep(0.02)
     del events[:]
     job = cluster.submit('provisional')
@@ -121,9 +134,10 @@ if __name__ == '__main__':
           cluster.submit_node(node.ip_addr, 'there')(), cluster.submit_node('10.1.2.3', 'nowhere'))
 
     # another cluster gets the nodes while this one has no jobs, and this one gets them back
-    other = dispy.JobCluster(noop, reentrant=True)
+    other = dispy.JobCluster(noop, reentrant=True, pulse_interval=1)
     jobs = [other.submit(i) for i in range(1000)]
-    print(sum(job() for job in jobs), set(job.status for job in jobs))
+    print(sum(job() for job in jobs), set(job.status for job in jobs),
+          [(node.busy, node.jobs_done) for node in other.status().nodes])
     print(cluster.submit('again')(), other.close())
     while len(events) < 6:
         time.sleep(0.02)
