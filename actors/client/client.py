@@ -182,7 +182,8 @@ class Client(Submits, Together, ClusterCalls):
         if timeout is not None:
             positive_seconds(timeout, "schedule(): timeout")
         lease = self._lease
-        if lease is not None and self._is_of_this_loop(lease) and not lease.is_leaving:
+        has_left = lease is None or lease.left.done()
+        if lease is not None and not has_left and self._is_of_this_loop(lease) and not lease.is_leaving:
             await _within(timeout, asyncio.shield(lease.scheduled), lease)
             return 0
         self._payloads.look_for_files()

@@ -41,6 +41,7 @@ class Standing:
         self._away_at = self._away_pause = 0.0  # when that is said, and how long after the last time
         self._want_at: float | None = None  # tasks wait, and no server may take them: when that is said
         self._pause = PATIENCE_S
+        self._lacks = 0  # kinds of tasks that lacked something when that was said
         self._left: list[messages.Left] = []  # files that are removed with the lease, by node
         self.handlers: dict[type, Callable[[Envelope, float], None]] = {
             messages.Queued: self._on_queued,
@@ -67,6 +68,7 @@ class Standing:
         if self._want_at is not None and self._want_at <= now:
             self._pause = next_pause(self._pause)
             self._want_at = now + self._pause
+            self._lacks = self._has.dispatcher.lacks
             self._say_wants()
         if self._away_since is not None and self._away_at <= now:
             self._tell_away(now)
@@ -125,11 +127,14 @@ class Standing:
     def _watch_wants(self, now: float) -> None:
         """Nobody waits in silence: the scheduler is asked what is missing when no server may take what waits."""
         dispatcher = self._has.dispatcher
-        is_given = dispatcher.has_servers and not dispatcher.is_held_up and not dispatcher.lacks
+        lacks = dispatcher.lacks
+        is_given = dispatcher.has_servers and not dispatcher.is_held_up and not lacks
         if not dispatcher.waiting or is_given:
-            self._want_at, self._pause = None, PATIENCE_S
+            self._want_at, self._pause, self._lacks = None, PATIENCE_S, 0
         elif self._want_at is None:
             self._want_at = now + self._pause
+        elif lacks > self._lacks and self._pause > PATIENCE_S:  # something else is missing, too
+            self._want_at, self._pause = now + PATIENCE_S, PATIENCE_S
 
     def _say_wants(self) -> None:
         """What the program itself keeps from taking tasks it hears at once; of the rest the scheduler knows."""

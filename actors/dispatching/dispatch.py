@@ -94,9 +94,9 @@ class Dispatcher:
         return count, list(shut)
 
     @property
-    def lacks(self) -> bool:
-        """Whether tasks wait for resources that no node has."""
-        return self.giving.pinned > 0 and next(self._lacking(), None) is not None
+    def lacks(self) -> int:
+        """How many kinds of tasks wait for resources that no node has."""
+        return sum(1 for _ in self._lacking()) if self.giving.pinned > 0 else 0
 
     def lacking(self) -> tuple[int, str]:
         """How many tasks wait so, and what is missing, for people."""

@@ -8,9 +8,11 @@ from dispycos.config import flag
 from dispycos.protocol import messages
 
 from ..tasks.current import current_cell
+from ..tasks.ends import plain
 from .nested import NestedTasks
 
 
+@plain
 def dispycos_close_server(terminate: bool = False, restart: bool = False) -> int:
     """End the server on which this task runs when its CPU tasks have ended, this one among them. Returns 0 at once.
 
@@ -30,11 +32,13 @@ def dispycos_close_server(terminate: bool = False, restart: bool = False) -> int
     return _want("dispycos_close_server", messages.CloseWanted(False, flag(terminate, "terminate"), again))
 
 
+@plain
 def dispycos_server_quit(terminate: bool = False, restart: bool = False) -> int:
     """Another name of dispycos_close_server(): end the server on which this task runs. Returns 0."""
     return dispycos_close_server(terminate, restart)
 
 
+@plain
 def dispycos_close_node(terminate: bool = False) -> int:
     """Give the node on which this task runs back when the CPU tasks of its servers have ended. Returns 0 at once.
 

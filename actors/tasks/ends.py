@@ -70,8 +70,8 @@ PUBLIC = {
 
 def _name_for_users(method: Callable[..., Any]) -> None:
     """Python says by it which method got too many arguments, or was never awaited."""
-    owner, _, name = method.__qualname__.rpartition(".")
-    method.__qualname__ = f"{PUBLIC.get(owner, owner)}.{name}"
+    owner, dot, name = method.__qualname__.rpartition(".")
+    method.__qualname__ = f"{PUBLIC.get(owner, owner)}{dot}{name}"
 
 
 def plain(method: Callable[P, R]) -> Callable[P, R]:

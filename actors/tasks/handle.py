@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from contextvars import Context, copy_context
@@ -175,6 +176,12 @@ class Handle(Actor, asyncio.Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         """The task's value; raises what it raised, or TaskTerminated, TaskLost, TaskRefused, RemoteError."""
         self._look()
+        if running_loop() is not self._host.loop and not _is_done(self) and running_loop() is not None:
+            raise without_our_frames(  # else it could not be awaited again where it belongs
+                RuntimeError(
+                    f"{self.name} belongs to another event loop: await it there (asyncio.run_coroutine_threadsafe)"
+                )
+            )
         return _wait(self)
 
     def __iter__(self) -> Generator[Any, None, T]:

@@ -13,7 +13,7 @@ from typing import Any
 from .calling import name_of
 from .cell import Cell
 from .current import cell_of, current_cell, register
-from .ends import Outcome
+from .ends import Outcome, plain
 from .handles import Handles
 from .running.subtasks import Subtasks, adopt
 from .submitting import Submits, Task, client_of, must_be_callable
@@ -60,6 +60,7 @@ class TaskHost(Handles):
         register(self.loop, None)
 
 
+@plain
 def current_client() -> Submits:
     """The client of the remote task that runs now; to be called in it, or in what it calls.
 
@@ -75,6 +76,7 @@ def current_client() -> Submits:
     return client_of(None if cell is None else cell.host, cell, "current_client()")
 
 
+@plain
 def current_task() -> Task:
     """The task that runs now, for a function that does not have it as its parameter `task`, and for what it calls.
 

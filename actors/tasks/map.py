@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -156,7 +157,7 @@ class Work:
 
     _began = 0.0  # when somebody first wanted a value; 0: nobody has
     _is_closed = False
-    is_told = False  # who used it was told that it is used otherwise
+    is_told = True  # who used it was told that it is used otherwise, or that there is none
 
     def __init__(
         self,
@@ -166,6 +167,12 @@ class Work:
         wanted: Wanted,
     ) -> None:
         self.name = name_of(function)
+        if (loop := running_loop()) is None:
+            raise RuntimeError(
+                "no event loop runs in this thread, which the map of a Client needs: `async for` where it runs; without it: "
+                "`with dispycos.Client() as client`"
+            )
+        self.is_told, self._loop = False, loop
         self.wanted = wanted
         self.failures: list[Failure] = []
         self.failed = 0
@@ -173,7 +180,6 @@ class Work:
         self._function = function
         self._items = items
         self._pacing = Pacing(wanted.chunksize)
-        self._loop = asyncio.get_running_loop()
         self._turn_at = 0.0  # when the loop last had its turn
         self._read = 0
         self._unsent: list[Any] = []  # items that were read, fewer than go together

@@ -194,7 +194,7 @@ def test_functions_of_asyncio_and_concurrent_futures_say_that_they_do_not_wait_f
             lambda: asyncio.shield(waiting),
             lambda: asyncio.as_completed([waiting]),
         ):
-            with pytest.raises(RuntimeError, match=r"of the sync style.*asyncio.to_thread\(handle.result\)"):
+            with pytest.raises(RuntimeError, match=r"of the sync style"):
                 result: Any = call()
                 for one in [result] if hasattr(result, "__await__") else result:
                     await one
@@ -355,6 +355,39 @@ def test_a_map_whose_values_nobody_takes_says_that_nothing_was_called(
 def test_a_map_is_an_iterable_as_any_other(client: Any) -> None:
     pairs = client.map(sum, client.map(double, range(3), ordered=True), ordered=True)
     assert list(pairs) == [((0, 0), 0), ((1, 2), 3), ((2, 4), 6)]
+
+
+# --- loops ---
+
+
+def test_what_is_of_another_loop_is_refused_in_words_and_is_as_it_was() -> None:
+    async def awaited(handle: Any) -> None:
+        await handle
+
+    async def scene(client: Any) -> None:
+        handle = client.submit(asyncio.sleep, 0.5)
+        with pytest.raises(RuntimeError, match=r"sleep belongs to another event loop: await it there"):
+            await asyncio.to_thread(lambda: asyncio.run(awaited(handle)))
+        assert await handle is None
+        with pytest.raises(
+            RuntimeError, match=r"no event loop runs in this thread.*`async for` where it runs"
+        ):
+            await asyncio.to_thread(client.map, double, [1])
+
+    run(scene)
+
+
+def test_a_client_that_was_left_may_be_used_in_the_other_style_and_in_another_loop() -> None:
+    client = Client(local=True)
+
+    async def use() -> int:
+        async with client:
+            return await client.submit(double, 2)
+
+    for _ in range(2):
+        assert asyncio.run(use()) == 4
+        with client as opened:
+            assert opened.submit(double, 3).result() == 6
 
 
 # --- the Executor ---

@@ -50,6 +50,27 @@ def test_tasks_go_on_without_the_scheduler(desk: Client) -> None:
     assert first.outcome == OutcomeKind.RETURNED
 
 
+def test_what_else_is_missing_is_said_as_soon_as_what_was_missing_before(desk: Client) -> None:
+    def said_after(seconds: float) -> list[str]:
+        desk.now += seconds
+        desk.ledger.wake(desk.now)
+        return desk.said(desk.drain())
+
+    desk.submit(needs=(("gpu", 1),))
+    desk.drain()
+    assert len(said_after(PATIENCE_S)) == 1
+    desk.submit(needs=(("gpu", 1),))
+    desk.drain()
+    assert said_after(PATIENCE_S) == [], "the same once more is said after a longer time"
+    desk.submit(needs=(("licence", 1),))
+    desk.drain()
+    [text] = said_after(PATIENCE_S)
+    assert text.startswith("3 tasks cannot run: gpu=1 is needed") and "licence=1 is needed" in text
+    desk.submit(needs=(("licence", 1),))
+    desk.drain()
+    assert said_after(PATIENCE_S) == []
+
+
 def test_the_next_one_hears_of_its_lease_and_nodes(desk: Client) -> None:
     desk.lose_scheduler()
     assert desk.drain() == []

@@ -166,3 +166,4 @@ def test_a_method_for_users_is_called_as_they_know_its_class_and_raises_in_their
     with pytest.raises(TypeError, match=r"Client.wrong\(\) takes 1 positional argument but 2 were given$"):
         wrong(Submits(), 3)  # type: ignore[call-arg]
     assert brief(Submits.later).__qualname__ == "Client.later"
+    assert plain(users).__qualname__ == "users"
