@@ -131,6 +131,7 @@ def test_of_a_program_that_still_runs_they_are_had_by_name_only(
     end(journal, turns, 1)
     assert journal.path is not None
     assert recover_jobs() == []
+    assert f"{journal.path} is left out" in caplog.text
     assert [job() for job in recover_jobs(journal.path)] == [1]
     assert "1 other jobs have not ended: its program still runs" in caplog.text
 

@@ -31,7 +31,7 @@ raise None 9 ValueError: bad 5
 exit None 9 SystemExit: left
 _exit None 9 exited with code 3 while it ran fails
 kill None 9 was killed by SIGKILL (9) while it ran fails
-iterator None 9 NotPicklable: the value of fails: cannot pickle '_io.TextIOWrapper' o
+iterator None 9 NotPicklable: the value of fails: cannot pickle '_io.TextIOWrapper' object
 names ('127.0.0.1', 'one', True) 11 None
 ('given', 'data 7') 127.0.0.1 True
 ('more', 'data 7')

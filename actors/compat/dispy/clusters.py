@@ -425,7 +425,7 @@ class JobCluster:
 
     def _hear(self, news: News | Pulsed) -> None:
         if isinstance(news, Pulsed):
-            self._nodes.see(news.node)
+            self._nodes.pulsed(news.node)
             return
         info: Any = news.info
         if isinstance(info, Record):

@@ -197,6 +197,9 @@ def recover_jobs(
         try:
             if not _is_written(path):
                 return _recovered(path)
+            log.warning(
+                "recover_jobs(): %s is left out: a program that runs, or was forked from it, writes it", path
+            )
         except (OSError, ValueError) as error:
             log.warning("recover_jobs(): %s", error)
     return []

@@ -123,7 +123,7 @@ class Nodes:
         if status == Status.NodeDiscovered:
             self._discovered(info)
         elif status == Status.NodeInitialized:
-            self._initialized(self.see(info))
+            self._initialized(self._see(info))
         elif status in (Status.NodeClosed, Status.NodeDisconnected, Status.NodeAbandoned):
             node = self._known.get(info.epoch)
             if node is not None and self.are_there and node._state in AFTER_END:
@@ -154,7 +154,12 @@ class Nodes:
             self._told.of_change(DispyNode.Initialized, node, None)
         self.on_up()
 
-    def see(self, info: NodeInfo) -> DispyNode:
+    def pulsed(self, info: NodeInfo) -> None:
+        node = self._known.get(info.epoch)
+        if node is not None and node._state is NodeState.UP:
+            self._told.of_change(DispyNode.AvailInfo, self._see(info), None)
+
+    def _see(self, info: NodeInfo) -> DispyNode:
         node = self._known.get(info.epoch) or self._come_back(info)
         if node is None:
             node = self._known[info.epoch] = DispyNode(info.name, info.addr, info.cpus)

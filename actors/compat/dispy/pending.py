@@ -321,6 +321,8 @@ class Pending:
             return
         is_away = job._node is not None and self._nodes.is_away(job._node)  # without a node it died early
         text = str(error) if isinstance(error, TaskLost) else f"{type(error).__name__}: {error}"
+        for before in (", ", ": "):
+            text = text.replace(before + remote.OF_REPORT, "")
         is_abandoned = is_away and isinstance(error, TaskLost | TaskRefused)
         self.fail(job, DispyJob.Abandoned if is_abandoned else DispyJob.Terminated, text)
 

@@ -54,6 +54,9 @@ IMPORTED = (
 PAUSE_S = 0.02  # before another try, when the client has not taken what was sent
 
 
+OF_REPORT = "argument 1 of Report()"  # as a place in what cannot be pickled, which tells users nothing
+
+
 class Report(NamedTuple):
     """How a job ended; its value is pickled with it."""
 

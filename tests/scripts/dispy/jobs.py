@@ -105,7 +105,7 @@ if __name__ == '__main__':
                                setup=setup, cleanup=cleanup, callback=job_status, cluster_status=cluster_status)
     for how in ('raise', 'exit', '_exit', 'kill', 'iterator', 'names'):
         job = cluster.submit(how, 5)
-        print(how, job(), job.status, (job.exception or 'None').strip().splitlines()[-1][:69])
+        print(how, job(), job.status, (job.exception or 'None').strip().splitlines()[-1][:90])
     job = cluster.submit('file', 'given.txt')
     print(job(), job.ip_addr, job.end_time >= job.start_time >= job.submit_time)
     open('more.txt', 'w').write('more')
