@@ -319,7 +319,7 @@ class Terminated(KeyboardInterrupt, GeneratorExit):
 
 
 def _in_generators(error: BaseException) -> BaseException:
-    return Terminated() if type(error) is KeyboardInterrupt else error
+    return Terminated(*error.args) if type(error) is KeyboardInterrupt else error
 
 
 def _generator_of(call: Call) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dispycos.actors.client.status import DispycosNodeAllocate
 from dispycos.actors.compat.dispy.given import (
     Entry,
     NodeAllocate,
@@ -81,9 +82,11 @@ def test_an_allocate_of_the_scripts_own_decides_and_its_0_leaves_the_node_to_the
     assert mine.taken == {("good", "10.0.0.1"): Taken(OFFER, 2, [], (1,))}
 
 
-def test_an_allocate_of_the_scripts_own_is_told_the_platform_as_python_has_it() -> None:
-    import dispycos.actors.compat.clients  # noqa: F401  # pycos' scripts are told it in lower case
-
+def test_an_allocate_of_the_scripts_own_is_told_the_platform_as_python_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told_to_pycos = staticmethod(str.lower)  # in a process that has the compat modules
+    monkeypatch.setattr(DispycosNodeAllocate, "told_platform", told_to_pycos)
     assert entry(NodeAllocate("*")).told_platform("Linux-6.1-x86_64") == "Linux-6.1-x86_64"
 
 
