@@ -24,7 +24,7 @@ from .jobs import DispyNode, DispyNodeAvailInfo, NodeState
 
 log = logging.getLogger("dispycos")
 
-UNKNOWN = "no node of this name is here"  # as a scheduler says it
+UNKNOWN, REFUSED = "no node of this name is here", "refused: "  # as a scheduler says it
 CLEANUP_S = 10.0  # a cleanup has so long
 AFTER_LEASE = {NodeState.UP: NodeState.LENT, NodeState.CLOSING: NodeState.CLOSED}
 AFTER_END = {NodeState.UP: NodeState.GONE, NodeState.CLOSING: NodeState.CLOSED}  # of the node
@@ -90,10 +90,10 @@ class Nodes:
             self._client.node_allocate(entry)
 
     def leave_out(self, error: str) -> bool:
-        """Of several nodes one whose name nobody knows, as dispy does."""
+        """Of several nodes one whose name nobody knows, or that refuses us, as dispy does."""
         for entry in self._entries:
-            what = f"nodes: {HostPort(str(entry.node), entry.port)}: {UNKNOWN}"
-            if len(self._entries) > 1 and error.startswith(what):
+            what = f"nodes: {HostPort(str(entry.node), entry.port)}: "
+            if len(self._entries) > 1 and error.startswith((what + UNKNOWN, what + REFUSED)):
                 log.warning("%s; it is left out", error.partition("\n")[0])
                 self._entries.remove(entry)
                 self._client._wishes.allocations.remove(entry)
