@@ -318,8 +318,10 @@ class Terminated(KeyboardInterrupt, GeneratorExit):
     """What terminate() raises in a generator function: in scripts it has either name."""
 
 
-def _in_generators(error: BaseException) -> BaseException:
-    return Terminated(*error.args) if type(error) is KeyboardInterrupt else error
+def _as_thrown(error: BaseException, into: Any) -> BaseException:
+    """A GeneratorExit would not reach what it waits for by `yield from`: that is closed."""
+    is_plain = type(error) is KeyboardInterrupt and into.gi_yieldfrom is None
+    return Terminated(*error.args) if is_plain else error
 
 
 def _generator_of(call: Call) -> Any:
@@ -335,6 +337,6 @@ def _generator_of(call: Call) -> Any:
 
 Handles.task_class = Task
 Swap.shown = staticmethod(_generator_of)
-Execution.in_generators = staticmethod(_in_generators)  # type: ignore[method-assign]
+Execution.as_thrown = staticmethod(_as_thrown)  # type: ignore[method-assign]
 
 __all__ = ["DispycosError", "MonitorStatus", "Task", "TaskRefused", "cur_task"]

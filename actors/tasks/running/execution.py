@@ -235,8 +235,8 @@ class Execution(Between):
     # -- generators
 
     @staticmethod
-    def in_generators(error: BaseException) -> BaseException:
-        """What a generator gets of what is thrown in."""
+    def as_thrown(error: BaseException, into: Generator[Any, Any, Any]) -> BaseException:
+        """What this generator gets of it."""
         return error
 
     async def _resume(self, generator: Generator[Any, Any, Any]) -> Any:
@@ -254,7 +254,7 @@ class Execution(Between):
                     if isinstance(outcome, Returned):
                         yielded = generators[-1].send(outcome.value)
                     else:
-                        yielded = generators[-1].throw(self.in_generators(outcome.error))
+                        yielded = generators[-1].throw(self.as_thrown(outcome.error, generators[-1]))
                 except StopIteration as stop:
                     generators.pop()
                     outcome = Returned(stop.value)

@@ -28,6 +28,9 @@ def ends(how, task=None):
     except how as exc:
         raise StopIteration(isinstance(exc, KeyboardInterrupt))
 
+def delegates(task=None):
+    return (yield from ends(KeyboardInterrupt, task=task))
+
 def first(task=None):
     task.hot_swappable(flag=True)
     yield task.receive()
@@ -41,8 +44,8 @@ def tasks(task=None):
         yield task.sleep(0.01)
         assert t.throw(*kind) == 0
     assert (yield t()) == ['KeyError', 'IndexError', 'OSError']
-    for how in GeneratorExit, KeyboardInterrupt:
-        t = pycos.Task(ends, how)
+    for call in (ends, GeneratorExit), (ends, KeyboardInterrupt), (delegates,):
+        t = pycos.Task(*call)
         yield task.sleep(0.01)
         assert t.terminate() == 0 and (yield t()) is True
     t = pycos.Task(fails)
