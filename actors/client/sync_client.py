@@ -6,6 +6,7 @@ Its work is done by the Client, on the program's loop thread (loop_thread.py). H
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
 from pathlib import Path
@@ -76,19 +77,39 @@ class SyncClient(SyncSubmits, SyncTogether):
         self._receiving = asyncio.Lock()
 
     def _enter(self, *, is_kept: bool) -> None:
-        if is_kept and is_cell():  # what the same cell opened before is in our way, and only we can end it
-            self._thread.forsake_opened()
+        self._must_not_wait_for_itself(is_kept=is_kept)
         self._call(self._client.schedule(), "with dispycos.Client()")
         lease = self._here()
+        here = threading.current_thread()
+        if not is_kept and ((outer := self._thread.inside.get(here)) is None or outer.is_leaving):
+            self._thread.inside[here] = lease
         if is_kept and is_cell():
-            self._thread.forsake_opened = lease.forsake_soon
+            self._thread.opened = lease
         tell = partial(_tell_left_open, lease)
         self._thread.before_end.append(tell)
         self._thread.call_soon(
             lambda: lease.left.add_done_callback(lambda _: self._thread.before_end.remove(tell))
         )
 
+    def _must_not_wait_for_itself(self, *, is_kept: bool) -> None:
+        """Raises RuntimeError where the one that has the cluster can only be left by who would wait here."""
+        self._thread.may_wait("with dispycos.Client()")
+        if self._client._is_local:  # it waits for nobody
+            return
+        opened = self._thread.opened if is_cell() else None
+        if opened is not None and is_kept:  # the same cell is run again
+            opened.forsake_soon()
+        for ahead in (None if is_kept else opened, self._thread.inside.get(threading.current_thread())):
+            if ahead is not None and not ahead.is_leaving:
+                raise RuntimeError(
+                    f"{ahead.title} has the cluster, and this thread, which would wait for it here, has to leave it first: use "
+                    f"that client, or close it first"
+                )
+
     def _exit(self, kind: type[BaseException] | None) -> None:
+        here = threading.current_thread()
+        if self._thread.inside.get(here) is self._client._lease:
+            del self._thread.inside[here]
         lost = self._leave(terminate=kind is not None)
         if lost is not None:
             raise lost

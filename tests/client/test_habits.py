@@ -390,6 +390,30 @@ def test_a_client_that_was_left_may_be_used_in_the_other_style_and_in_another_lo
             assert opened.submit(double, 3).result() == 6
 
 
+def test_who_would_wait_for_himself_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def enter() -> None:
+        with Client():
+            pytest.fail("it has the cluster")
+
+    with Client(local=True) as outer:
+        for begin in (enter, Client().open):
+            with pytest.raises(
+                RuntimeError, match=r"has the cluster, and this thread.*close it first"
+            ) as caught:
+                begin()
+            assert not has_our_frames(caught.value)
+        with Client(local=True) as inner:
+            assert inner.submit(double, 2).result() == 4, "which waits for nobody"
+        with pytest.raises(RuntimeError, match=r"has the cluster, and this thread"):
+            enter()
+        assert outer.submit(double, 3).result() == 6
+    monkeypatch.setattr("dispycos.actors.client.sync_client.is_cell", lambda: True)
+    first = Client(local=True).open()
+    with pytest.raises(RuntimeError, match=r"has the cluster, and this thread"):
+        enter()
+    first.close()
+
+
 # --- the Executor ---
 
 
