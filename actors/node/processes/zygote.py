@@ -267,12 +267,16 @@ def _serve_zygote(folder: str, line: ZygoteLine, user: TaskUser | None) -> int:
             return 1
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # no program makes it another user again
         user.live_in(folder)
+    try:
+        os.chdir(folder)
+    except OSError as error:  # removed, as the lease was over before
+        line.send(ZygoteFailed(f"the folder {folder} cannot be entered: {error.strerror}"))
+        return 1
     line.send(ZygoteBorn(os.getpid()))
     adopt_orphans()
     os.environ.pop("DISPYCOS_SECRET_FILE", None)
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
-    os.chdir(folder)
     sys.path.insert(0, folder)
     return _Lease(line, folder, FOR_AGENT_TOO if user is not None else FOR_US).serve()
 

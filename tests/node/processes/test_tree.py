@@ -322,6 +322,18 @@ def test_an_entry_that_does_not_exist_is_an_error_in_the_servers_own_words(tmp_p
     assert said.endswith("ModuleNotFoundError: No module named 'no_such_module'\n")
 
 
+def test_a_zygote_whose_folder_has_gone_says_so_and_shows_no_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario(agent: Agent) -> None:
+        agent.tree.start_zygote(str(tmp_path / "none"))
+        await wait_until(lambda: agent.zygote_ends)
+
+    agent = with_agent(tmp_path, scenario)
+    assert f"the folder {tmp_path}/none cannot be entered: No such file or directory" in agent.zygote_ends[0]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_print_file_descriptors_and_subprocesses_are_heard_on_both_streams(tmp_path: Path) -> None:
     async def scenario(agent: Agent) -> None:
         await agent.zygote()
