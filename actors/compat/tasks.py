@@ -72,6 +72,8 @@ class Task(NativeTask):
 
     async def deliver(self, message: Any, timeout: float | None = None, n: int = 1) -> int:
         """1: it is in the receiver's mailbox; 0: not within the timeout; -1: the task has ended."""
+        if timeout is not None and timeout <= 0 and isinstance(self._source, Cell):
+            return 1 if self.send(message) == 0 else -1
         delivered = await super().deliver(self._passed(message), timeout)
         return delivered or (0 if self.is_alive() else -1)
 
@@ -217,8 +219,12 @@ class Task(NativeTask):
     ) -> Self | None:
         """The task of this name, here or in other programs; None if there is none within `timeout` seconds."""
         join()
+        names = program.host.sharing.names
+        here: Self | None = names.given(name) if location is None else None
+        if here is not None:
+            return here
         try:
-            found: Self = await program.host.sharing.names.locate(name, location, timeout)
+            found: Self = await names.locate(name, location, timeout)
             return found
         except (TimeoutError, TaskLost):
             return None

@@ -68,6 +68,10 @@ class Names:
             raise TaskLost(f"{task.name} has ended")
         return cell
 
+    def given(self, name: str) -> Any:
+        """The task of this process that has it, or None."""
+        return self._given.get((name, False))
+
     async def locate(
         self, name: str, location: str | Location | None, timeout: float | None, *, channel: bool = False
     ) -> Any:

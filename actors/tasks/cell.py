@@ -249,7 +249,9 @@ class Cell:
             async with asyncio.timeout_at(deadline):
                 return await waiter
         except TimeoutError:
-            return False
+            return bool(
+                self.inbox
+            )  # it came in the same turn of the loop: what was sent before a poll is there
         finally:
             self.waiter = None
 

@@ -117,6 +117,16 @@ def test_a_message_to_oneself_arrives() -> None:
     play(scene)
 
 
+def test_who_polls_gets_what_was_sent_before_and_nothing_more() -> None:
+    async def scene(task: Any = None) -> None:
+        for _ in range(20):
+            task.send(1)
+            task.send(2)
+            assert [await task.receive(0, "none") for _ in range(3)] == [1, 2, "none"]
+
+    play(scene)
+
+
 def test_a_message_that_cannot_be_pickled_is_the_senders_error_and_names_the_receiver() -> None:
     async def child(task: Any = None) -> Any:
         return await task.receive()

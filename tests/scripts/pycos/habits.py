@@ -56,6 +56,9 @@ def tasks(task=None):
     yield task.sleep(0.01)
     t.hot_swap(target=add, args=(1,))
     assert (yield t()) == 3
+    task.register(name='named')
+    assert (yield pycos.Task.locate('named', timeout=0)) is task and (yield task.locate('none', None, 0)) is None
+    assert (yield task.deliver('m', timeout=0)) == 1 and (yield task.receive(0)) == 'm' and (yield t.deliver(1, 0)) == -1
     assert pycos.Pycos.scheduler() is task.scheduler() and pycos.Pycos.cur_task(task.scheduler()) == task
     pycos.Pycos().ignore_peers = True
     assert pycos.Pycos().ignore_peers
