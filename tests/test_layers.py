@@ -80,6 +80,7 @@ BODIES = {
     "actors/tasks/progress.py",
     "actors/client/program.py",
     "actors/client/http_server.py",
+    "actors/client/repeats.py",
     "actors/pool/calls.py",
     "actors/pool/cluster.py",
     "actors/pool/executor.py",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dispycos.errors import DispycosError, MailboxFull, ScheduleError, TaskRefused, TaskTerminated
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
 from dispycos.protocol.messages import Marks, TaskId
 
 from ..dispatching.facts import Entry
@@ -37,6 +37,7 @@ from .local import Home
 from .nearby import NearbyServers
 from .output import print_errors, print_output
 from .places import find_place
+from .repeats import LARGE, Repeats
 from .status import status_word
 from .turn import ClientRole
 
@@ -75,6 +76,7 @@ class LedgerBody(ClientRole):
         self._out, self._err = Stream("stdout"), Stream("stderr")
         self._levels = LevelWatch()
         self._nearby = NearbyServers(self.runtime, self._server_ended)
+        self.repeats = Repeats()
 
     # --- tasks ---
 
@@ -107,6 +109,10 @@ class LedgerBody(ClientRole):
         call = self.payloads.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=options.retries > 0)
+        if type(call) is not bytes or len(call) >= LARGE:
+            self._tell_if_repeated(
+                name, self.repeats.saw(function, args, kwargs, sum(map(size_of, buffers_of(call))))
+            )
         if (now := self.runtime.clock()) - self._burst_at > BURST_S:
             self._burst_at = now
         record = Entry(
@@ -131,6 +137,15 @@ class LedgerBody(ClientRole):
         handle = kind.__new__(kind)._bind(self.host, None, name, record)
         record.handle = handle
         return handle, values
+
+    def _tell_if_repeated(self, name: str, found: tuple[int, int] | None) -> None:
+        if found is not None:
+            size, count = found
+            say(
+                f"{name}: the same argument of {size >> 20:,} MiB went with {count} calls so far, each time anew; a global of the "
+                f"program that the function names, or a variable of a function around it, is sent to each server once",
+                "warning",
+            )
 
     def enter(self, record: Any, values: list[Record] | None) -> None:
         """What was prepared is the ledger's from now on."""

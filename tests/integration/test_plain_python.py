@@ -11,7 +11,8 @@ pytestmark = pytest.mark.timeout(90)
 ALL = """
     import asyncio, pickle, threading, traceback
     from concurrent.futures import CancelledError, ThreadPoolExecutor
-    import dispycos
+    import dispycos, logging
+    from dispycos.actors.client import repeats
 
     class Big:
         def __init__(self, n):
@@ -24,6 +25,8 @@ ALL = """
         return 2 * x
     def make(n):
         return Big(n)
+    def size(big):
+        return len(big.n)
     def fail(x):
         raise KeyError(x)
     def nap(s):
@@ -100,6 +103,13 @@ ALL = """
         asyncio.run(refusals(client, waiting))
         waiting.cancel()
         print(type(raised(client.submit, double, threading.Lock())).__name__)
+
+        repeats.MUCH, told = 8 << 20, []
+        logging.getLogger("dispycos").addFilter(lambda record: told.append(record.getMessage()))
+        model = Big(bytes(2 << 20))
+        assert client.gather(*[client.submit(size, model) for _ in range(6)]) == [2 << 20] * 6
+        [words] = told
+        assert words.startswith("size: the same argument of 2 MiB went with 5 calls so far"), words
         late = client.submit(nap, 0.2)
     assert late.result() == 0.2, "close() waits for tasks, and their values stay"
     assert isinstance(raised(client.submit, double, 1), dispycos.NotScheduled)
