@@ -14,7 +14,7 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,22 +58,20 @@ class Journal:
 
     Parameters
     ----------
-    soon: has a function called when what happens at present is over, so that a turn of the loop is one write.
     path: None: `_dispy_YYYYMMDDHHMMSS` in the working directory. One that is there, from a program that was killed, is kept.
     """
 
-    def __init__(self, path: Path | None, soon: Callable[[Callable[[], None]], object]) -> None:
-        self._soon = soon
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._file: int | None = None  # its descriptor
         self._is_tried = False
-        self._parts: list[Any] = []  # of this turn
         self.users = 0
 
     def submitted(self, count: int) -> None:
         self._add([_encode(_Submitted(count))])
 
     def ended(self, job: DispyJob, report: Payload) -> None:
+        """To be told before the script is: what it knows is kept."""
         text = job.exception if report is None else None
         words = _Ended(job.status, job.ip_addr, job.submit_time, job.start_time, job.end_time, text)
         self._add([_encode(words), *(buffers_of(report) if report is not None else ())])
@@ -82,7 +80,6 @@ class Journal:
         """A cluster is closed."""
         self.users -= 1
         if self.users == 0 and self._file is not None:
-            self._parts.clear()
             self._close(self._file)
             assert self.path is not None
             try:
@@ -96,10 +93,14 @@ class Journal:
             self._open()
         if self._file is None:
             return
-        if not self._parts:
-            self._soon(self._flush)
-        sizes = b"".join(SIZE.pack(memoryview(frame).nbytes) for frame in frames)
-        self._parts += [COUNT.pack(len(frames)), sizes, *frames]
+        sizes = [memoryview(frame).nbytes for frame in frames]
+        parts = [COUNT.pack(len(frames)), *map(SIZE.pack, sizes), *frames]
+        try:
+            for part in parts if sum(sizes) > TOGETHER_MAX else [b"".join(parts)]:
+                _write(self._file, part)
+        except OSError as error:
+            log.warning("what jobs give is no longer kept for recover_jobs(), in %s: %s", self.path, error)
+            self._close(self._file)
 
     def _open(self) -> None:
         try:
@@ -112,19 +113,6 @@ class Journal:
                 "what jobs give is not kept for recover_jobs(): %s; JobCluster(recover_file=...) names a file, False none",
                 error,
             )
-
-    def _flush(self) -> None:
-        """One write for all of a turn, unless that is much."""
-        parts, self._parts = self._parts, []
-        if self._file is None:
-            return
-        size = sum(memoryview(part).nbytes for part in parts)
-        try:
-            for part in parts if size > TOGETHER_MAX else [b"".join(parts)]:
-                _write(self._file, part)
-        except OSError as error:
-            log.warning("what jobs give is no longer kept for recover_jobs(), in %s: %s", self.path, error)
-            self._close(self._file)
 
     def _close(self, file: int) -> None:
         self._file = None

@@ -54,7 +54,7 @@ class Line:
         """For one more cluster; None: of those that name none."""
         known = self._journals.get(path)
         if known is None or not known.users:
-            known = self._journals[path] = Journal(path, program.host.loop.call_soon)
+            known = self._journals[path] = Journal(path)
         known.users += 1
         return known
 

@@ -70,7 +70,7 @@ if __name__ == '__main__':
     jobs = [cluster.submit(30) for _ in range(3)]
     running(*jobs[:2])
     print('node_jobs', cluster.node_jobs(node) == cluster.node_jobs(node.ip_addr) == jobs[:2], node.busy)
-    for job in jobs:
+    for job in reversed(jobs):  # else the last may begin in the place of another
         cluster.cancel(job)
     print([job() for job in jobs], [job.status for job in jobs])
 
