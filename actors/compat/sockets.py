@@ -171,6 +171,8 @@ class AsyncSocket:
             async with asyncio.timeout(self._timeout):
                 return await ready
         except TimeoutError:
+            if ready.done() and not ready.cancelled():  # in the same turn of the loop
+                return ready.result()
             raise TimeoutError("timed out") from None  # socket.timeout is its other name
         except asyncio.CancelledError:
             if ready in self._waits:

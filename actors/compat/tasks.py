@@ -103,8 +103,8 @@ class Task(NativeTask):
         try:
             async with asyncio.timeout(timeout):
                 return await sleeper
-        except TimeoutError:
-            return alarm_value
+        except TimeoutError:  # in the same turn of the loop, perhaps, as resume()
+            return sleeper.result() if not sleeper.cancelled() else alarm_value
         finally:
             self._sleeper = None
 

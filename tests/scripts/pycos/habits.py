@@ -67,6 +67,13 @@ def tasks(task=None):
     assert pycos.Location(socket.gethostname(), task.location.port) == task.location
     assert (yield pycos.AsyncThreadPool(num_threads=1).async_task(target=add, args=(1,), kwargs={'b': 1})).__name__ == 'add'
 
+def sleeps(task=None):
+    raise StopIteration((yield task.sleep(0.1, alarm_value='alarm')))
+
+def computes(task=None):
+    yield
+    time.sleep(0.3)
+
 def channels(task=None):
     c = pycos.Channel(name='_one')
     assert c.name == 'one' and c.location == task.location
@@ -114,6 +121,9 @@ def files(task=None):
     a, b = map(pycos.AsyncSocket, socket.socketpair())
     yield a.send(b'xy')
     assert ((yield b.recv(1, socket.MSG_PEEK)), (yield b.recv(9))) == (b'x', b'xy')
+    yield a.send(b'there')
+    b.settimeout(1e-9)
+    assert (yield b.recv(9)) == b'there'
     listening = socket.socket()
     listening.bind(('127.0.0.1', 0))
     listening.listen(1)
@@ -128,6 +138,11 @@ for wake in condition.notify, semaphore.release, event.set:
     time.sleep(0.1)
     wake()
 print('threads', t.value())
+t = pycos.Task(sleeps)
+pycos.Task(computes)
+time.sleep(0.05)
+resumed = t.resume('resumed')  # heard when both are due
+assert (resumed, t.value()) in ((0, 'resumed'), (-1, 'alarm')), (resumed, t.value())
 found = []
 for priority in 1, 9, 5:
     pycos.Pycos().atexit(priority, found.append, priority)
