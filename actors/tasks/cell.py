@@ -249,9 +249,8 @@ class Cell:
             async with asyncio.timeout_at(deadline):
                 return await waiter
         except TimeoutError:
-            return bool(
-                self.inbox
-            )  # it came in the same turn of the loop: what was sent before a poll is there
+            # It may have come in the same turn of the loop: what was sent before a poll is there.
+            return bool(self.inbox)
         finally:
             self.waiter = None
 
