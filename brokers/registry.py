@@ -41,9 +41,8 @@ class Client:
     warned: set[int] = field(default_factory=set)  # epochs of nodes that it was told it does not get
     told_of_pulses: bool = False  # that a node does not allow the interval it asked for
     told_alone: float = 0.0  # until then it knows that it has no node
-    answers: dict[int, dict[int, int]] = field(
-        default_factory=dict
-    )  # of its own allocate(): by node and entry
+    # Of its own allocate(): by node and entry.
+    answers: dict[int, dict[int, int]] = field(default_factory=dict)
     asked: set[tuple[int, int]] = field(default_factory=set)  # for which of these
     abandons: dict[int, bool] = field(default_factory=dict)  # what it said of single nodes that are zombies
     closed: set[int] = field(default_factory=set)  # epochs of nodes that it does not want any more

@@ -394,9 +394,8 @@ class Scheduler:
         assert client.lease is not None
         self.out.tell(client, Released(client.parting))
         self.registry.active, self._stirred = None, True
-        self.registry.note(
-            client.lease.number + 1
-        )  # it is over: a node that comes with it later has to close it
+        # It is over: a node that comes with it later has to close it.
+        self.registry.note(client.lease.number + 1)
         self._remove(client)
         self.out.log("info", f"{client.title} has left the cluster")
 

@@ -183,9 +183,8 @@ async def look_at_cluster(settings: DoctorSettings) -> list[Finding]:
         secret = load_secret(settings)
     except SecretError:
         return []
-    seen = (
-        await cluster(settings, secret) if secret is not None else Cluster()
-    )  # else nobody can have the same
+    # Else nobody can have the same.
+    seen = await cluster(settings, secret) if secret is not None else Cluster()
     return findings.of_cluster(seen, PYTHON)
 
 

@@ -67,9 +67,8 @@ async def _run(settings: SchedulerSettings) -> int:
             read_console(Console(process), process.stopping.is_set)
         with web_monitor(process, settings):
             await process.stopping.wait()
-        is_whole = (
-            not broker.machine.is_holding
-        )  # all that an earlier life has granted is known, and ends now
+        # All that an earlier life has granted is known, and ends now.
+        is_whole = not broker.machine.is_holding
         await broker.end(f"the scheduler {name} was stopped")
         if is_whole:
             identity.give_up()

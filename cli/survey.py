@@ -56,9 +56,8 @@ class Survey:
         if self._question is not None and await self._question.answered(LATE_S):
             self._until = float("inf")
             await self._process.browse_network(self._question)
-            self._until = (
-                clock() + HINT_S
-            )  # who answered is dialled now, and may be of another cluster, which is to be said
+            # Who answered is dialled now, and may be of another cluster, which is to be said.
+            self._until = clock() + HINT_S
         else:
             await self._process.browse_network(self._question)
 

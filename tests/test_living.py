@@ -105,9 +105,8 @@ def test_a_child_that_closes_its_loop_takes_nothing_from_the_parents() -> None:
         try:
             assert status_in_child(close) == 0
             start = time.monotonic()
-            await asyncio.wait_for(
-                asyncio.to_thread(time.sleep, 0.05), 5
-            )  # its end wakes the loop through that socket
+            # Its end wakes the loop through that socket.
+            await asyncio.wait_for(asyncio.to_thread(time.sleep, 0.05), 5)
             assert time.monotonic() - start < 3
         finally:
             await runtime.close()

@@ -16,9 +16,8 @@ from dispycos.protocol.messages import Spot
 from .effects import GiveSetup
 from .holdings import Holdings
 
-Where = (
-    int | tuple[str, int, str]
-)  # a node's epoch; of a server its address, port and name, which its successors share
+# A node's epoch; of a server its address, port and name, which its successors share.
+Where = int | tuple[str, int, str]
 
 
 @dataclass(slots=True, eq=False)

@@ -157,9 +157,8 @@ class DispycosNodeAllocate:
         )
         word = self.as_word()
         node = NodeInfo(name, ip_addr, word.port or 0, cpus, platform, (0, 0), 0, known)
-        there = vars(self).get(
-            "_offered"
-        )  # whether a scheduler has found the node at this place, which it knows best
+        # Whether a scheduler has found the node at this place, which it knows best.
+        there = vars(self).get("_offered")
         if there is False or not Named(word, epochs=(0,) if there else ()).matches(node):
             return -1
         return servers_by(word, node)

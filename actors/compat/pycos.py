@@ -256,9 +256,8 @@ class Pycos:
             except TaskRefused:
                 if host.place is None:
                     raise
-                await getattr(files, what)(
-                    records.client, *args
-                )  # it is no node's, nor a server's of the lease
+                # It is no node's, nor a server's of the lease.
+                await getattr(files, what)(records.client, *args)
             task = running_task()
             if task is not None and isinstance(location, Location):
                 task.sent_to = location

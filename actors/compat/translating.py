@@ -44,9 +44,8 @@ class _Lines:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._lines = [
-            f"{line}\n" for line in text.split("\n")
-        ]  # splitlines() knows ends that the parser does not
+        # splitlines() knows ends that the parser does not.
+        self._lines = [f"{line}\n" for line in text.split("\n")]
         self._starts = [0]
         for line in self._lines:
             self._starts.append(self._starts[-1] + len(line))

@@ -185,9 +185,8 @@ class FleetNode:
     pins: list[Pin] = field(default_factory=list)
     free: Shelves[FleetServer] = field(default_factory=Shelves)  # without a CPU task, by io tasks
     resources: dict[str, int] = field(default_factory=dict)  # how many it has of each
-    units: dict[str, list[int]] = field(
-        default_factory=dict
-    )  # ... and which of them nobody has, lowest first
+    # ... and which of them nobody has, lowest first.
+    units: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def is_offered(self) -> bool:
@@ -233,9 +232,8 @@ class FleetServer:
     refused: int = -1  # of the last one that it took and could not begin
     ended: int = 0  # tasks that it was done with ...
     failed: int = 0  # ... and that did not return a value
-    asking: dict[Needs, Pin] = field(
-        default_factory=dict
-    )  # those who name it, and need resources of its node
+    # Those who name it, and need resources of its node.
+    asking: dict[Needs, Pin] = field(default_factory=dict)
 
     @property
     def is_offered(self) -> bool:

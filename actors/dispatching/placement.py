@@ -142,9 +142,8 @@ class Choice:
                 takes_io = self._keeps_io and offered and len(server.io) < IO_MAX
                 io = io_level(server) if takes_io else None
                 assert self.io.level_of.get(server) == io, f"{server.name} stands wrong for io tasks"
-                ahead = self.ahead.level_of.get(
-                    server
-                )  # not of one that is full or stalls, once that is seen
+                # Not of one that is full or stalls, once that is seen.
+                ahead = self.ahead.level_of.get(server)
                 assert ahead is None or (offered and ahead == len(server.cpu) > 0), f"{server.name} is fed"
 
 

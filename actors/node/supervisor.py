@@ -407,7 +407,6 @@ class Supervisor(ABC):
             return
         for line in text.splitlines()[-LINES_KEPT:]:
             place.lines.append(cut(readable(line.decode("utf-8", "replace")), LINE_MAX))
-        granted.has_printed = (
-            granted.scheduler.epoch != self.address.epoch
-        )  # else Released comes on the same way
+        # Else Released comes on the same way.
+        granted.has_printed = granted.scheduler.epoch != self.address.epoch
         self._out.to_client(granted, Output(place.spot.name, stream, place.spot.epoch, mark), text)

@@ -67,9 +67,8 @@ class NodeRole:
             self.order(effect)
         elif isinstance(effect, StartZygote):
             self.runtime.router.prefer(effect.lease.scheduler_epoch)
-            self.runtime.keep(
-                effect.lease.client
-            )  # it may have had a lease before, and mostly comes by the scheduler
+            # It may have had a lease before, and mostly comes by the scheduler.
+            self.runtime.keep(effect.lease.client)
             self.start_zygote(effect.lease)
         elif isinstance(effect, PrepareZygote):
             self.prepare_zygote(effect.setup)

@@ -77,9 +77,8 @@ class NestedTasks:
         self._records: dict[int, Record] = {}  # by number, until they have ended
         # Whose values they need, so long as they may be asked for: by the numbers of both.
         self._needed: dict[int, dict[int, Handle[Any]]] = {}
-        self._owed: set[int] = (
-            set()
-        )  # of these the client asks how they end, which it has told, and is still on its way here
+        # Of these the client asks how they end, which it has told, and is still on its way here.
+        self._owed: set[int] = set()
 
     def submit(
         self,

@@ -32,9 +32,8 @@ from ..tasks.step import Preparation
 from .code import loads_call
 
 THREADS: Final = Path("/proc/self/task")  # where Linux lists those of this process
-FORKS: Final = hasattr(
-    os, "fork"
-)  # else servers share nothing with the process in which it would run (spec 6.4: Windows)
+# Else servers share nothing with the process in which it would run (spec 6.4: Windows).
+FORKS: Final = hasattr(os, "fork")
 
 _setups = msgspec.msgpack.Decoder(NodeSetup)
 _bundles = msgspec.msgpack.Decoder(CodeBundle)

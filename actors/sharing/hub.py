@@ -51,9 +51,8 @@ class Delivery:
 
     request: Envelope
     reached: int = 0
-    awaited: dict[int, Address] = field(
-        default_factory=dict
-    )  # subscribers that have not answered, by correlation
+    # Subscribers that have not answered, by correlation.
+    awaited: dict[int, Address] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:

@@ -66,9 +66,8 @@ class Mirror:
         self._lacking: set[str] = set()  # names that they need, of modules that are not installed here
         self._context = copy_context()  # where the client's code is made
         self._within = False
-        self._owned: set[str] = (
-            set()
-        )  # globals that a setup assigned here: what the client has of that name is another thing
+        # Globals that a setup assigned here: what the client has of that name is another thing.
+        self._owned: set[str] = set()
         self._failed = ""  # how one of them did: what runs here would not be what was meant
         self.modules = ClientModules(self._get, node, client, folder)
         sys.modules["__main__"] = self.main

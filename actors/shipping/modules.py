@@ -277,9 +277,8 @@ def _spec_of_loaded(name: str, module: ModuleType) -> ModuleSpec | None:
     if isinstance(file, str):
         return spec_from_file_location(name, file, submodule_search_locations=path)
     holds = any(other.startswith(f"{name}.") for other in list(sys.modules))
-    return (
-        ModuleSpec(name, None, is_package=True) if holds else None
-    )  # so pytest makes parents of test modules
+    # So pytest makes parents of test modules.
+    return ModuleSpec(name, None, is_package=True) if holds else None
 
 
 def _own(module: ModuleType | None, name: str) -> object:

@@ -26,12 +26,10 @@ from .running.interrupts import enter_user_code
 class Ran(NamedTuple):
     """How a chunk ended. Items beyond its values have not begun."""
 
-    values: list[
-        Any
-    ]  # as they are if that is no work for pickle; else None, and the value is among the packed
-    packed: dict[
-        int, tuple[int, Payload]
-    ]  # by place: the OutcomeKind and payload of a task that had ended so
+    # As they are if that is no work for pickle; else None, and the value is among the packed.
+    values: list[Any]
+    # By place: the OutcomeKind and payload of a task that had ended so.
+    packed: dict[int, tuple[int, Payload]]
     suspends: bool = False  # the function returned a coroutine: its calls are tasks of their own from now on
 
 

@@ -72,19 +72,16 @@ class Handles(Correspondence):
         self.interrupts = interrupts
         self.place = place
         self.sharing: Any = None  # names, channels and the like (actors/sharing/)
-        self.explain: Callable[[BaseException], None] = lambda error: (
-            None
-        )  # adds what helps to what a task raised
+        # Adds what helps to what a task raised.
+        self.explain: Callable[[BaseException], None] = lambda error: None
         self.cells: dict[int, LocalTask] = {}  # the tasks of this process
         self.refused: list[object] = []  # what tasks that were dropped left, and would not be closed
         self._numbers = count(FIRST_TASK + 1)  # its next() is one step, on whichever thread
         self._watched: dict[int, Task] = {}  # by correlation: monitored handles
-        self._ways: WeakValueDictionary[Address, Way] = (
-            WeakValueDictionary()
-        )  # by home, for as long as handles use it
-        self._said_full: set[Address] = (
-            set()
-        )  # mailboxes of which was said that somebody waits for room there
+        # By home, for as long as handles use it.
+        self._ways: WeakValueDictionary[Address, Way] = WeakValueDictionary()
+        # Mailboxes of which was said that somebody waits for room there.
+        self._said_full: set[Address] = set()
         self._opening: set[asyncio.Task[None]] = set()  # what misses code
         self.caller = contextvars.copy_context()  # of who used this host last: what tasks print is for them
         self.home: Any = None  # in a client: who closes the runtime when nobody uses it any more

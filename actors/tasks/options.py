@@ -10,9 +10,8 @@ from dispycos.config import RESOURCE, whole_number
 from dispycos.protocol.addresses import Location
 
 PRIORITY_MAX: Final = 1_000_000
-OF_OPTIONS: Final = frozenset(
-    ("timeout", "priority", "gpus", "resources")
-)  # what options() takes, and a call does not
+# What options() takes, and a call does not.
+OF_OPTIONS: Final = frozenset(("timeout", "priority", "gpus", "resources"))
 
 
 class Options(NamedTuple):

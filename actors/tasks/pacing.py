@@ -13,9 +13,8 @@ from typing import Final
 CHUNK_S: Final = 0.01  # that a chunk is to run; one that has run twice as long ends, and gives back the rest
 LEAST_S: Final = 0.001  # it is not made smaller than that towards the end
 CHUNK_MAX: Final = 4096  # items
-CHUNK_BYTES_MAX: Final = (
-    128 * 1024
-)  # pickled, of its items or of their values; half of a call that goes with its Run
+# Pickled, of its items or of their values; half of a call that goes with its Run.
+CHUNK_BYTES_MAX: Final = 128 * 1024
 SHARE: Final = 128  # of what is left a chunk is one such part at most: two for each of 64 servers
 AHEAD_MAX: Final = (
     4096  # items whose values were not taken yet: an iterable may be endless, and its reader slow ...

@@ -32,9 +32,8 @@ class KnownNode:
     client: str | None = None
     machine: Machine | None = None
     resting: str = ""
-    absent: list[tuple[int, str]] = field(
-        default_factory=list
-    )  # ports of servers that are not there, and why
+    # Ports of servers that are not there, and why.
+    absent: list[tuple[int, str]] = field(default_factory=list)
     seen: float = 0.0  # the last word of it
     asked_at: float = 0.0
     rate: float = 0.0

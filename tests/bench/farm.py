@@ -140,9 +140,8 @@ def find_scheduler() -> list[str]:
 
 
 async def main(count: int, relayed: bool) -> None:
-    PageWriter(
-        make_page()
-    )  # the client looks for one in each server: that of the first descriptors is found soon
+    # The client looks for one in each server: that of the first descriptors is found soon.
+    PageWriter(make_page())
     keys, context = Keys.from_secret(Secret.load_or_make()), zmq.Context(io_threads=1)
     context.set(zmq.MAX_SOCKETS, 65536)
     nodes = [FakeNode(number, keys, context, relayed) for number in range(count)]

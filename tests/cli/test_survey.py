@@ -252,9 +252,8 @@ def test_a_scheduler_of_another_python_is_as_good_as_any() -> None:
 
 
 def test_a_hint_with_the_place_of_another_does_not_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        survey_module, "HINT_S", PROVEN_S
-    )  # the hint is waited for, and who is there needs some of it
+    # The hint is waited for, and who is there needs some of it.
+    monkeypatch.setattr(survey_module, "HINT_S", PROVEN_S)
 
     async def story(scene: Scene) -> None:
         async with member("node") as honest:

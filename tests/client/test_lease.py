@@ -357,9 +357,8 @@ def test_close_says_which_tasks_wait_for_a_message(
             compute.__name__ = name
             client.submit(compute, 1)
         await stub.until(lambda: len(stub.tasks) == 2)
-        stub.server.runtime.attach_inbox(
-            99, actor
-        )  # the other one has no actor there, and answers that it does not
+        # The other one has no actor there, and answers that it does not.
+        stub.server.runtime.attach_inbox(99, actor)
         stub.begin(stub.tasks[0], 99)
         stub.begin(stub.tasks[1], 98)
         stub.is_deaf = True

@@ -685,9 +685,8 @@ def test_close_ends_a_client_in_words_and_the_next_has_the_node(user: User, cons
     node.wait_line(r"the lease of closed.py \(.*\) ends: its tasks are interrupted, and killed after 5 s")
     _, ended, refused = client.succeed(10).splitlines()
     assert ended == "TaskTerminated work was terminated: the operator of node n closed it"
-    assert refused.startswith(("ScheduleError ", "TaskLost ")), (
-        refused
-    )  # or it is submitted before that is known
+    # Or it is submitted before that is known.
+    assert refused.startswith(("ScheduleError ", "TaskLost ")), refused
     assert refused.endswith("the operator of node n closed it")
     assert user.script("works.py", WORKS_FOR, "0").succeed(10) == "started\nworked\n"
     os.write(ours, b"\n")

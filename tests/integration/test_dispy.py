@@ -120,9 +120,8 @@ def test_jobs_end_with_a_text_however_they_end_and_clusters_lend_each_other_thei
     assert not list(user.folder.glob("_dispy_*"))
     first = user.command("run", write(user, "shared.py"), str(port), "first")
     first.wait_line("first 1")
-    assert (
-        user.command("run", "shared.py", str(port)).succeed(20) == "other 1\nother 2\n"
-    )  # it lends its node
+    # It lends its node.
+    assert user.command("run", "shared.py", str(port)).succeed(20) == "other 1\nother 2\n"
     assert first.succeed() == "first 1\nfirst 2\n"
 
 

@@ -86,9 +86,8 @@ def test_the_image_runs_no_task_as_root_and_no_shell_between_signals_and_node() 
         r"useradd .* (\w+)$", "\n".join(rest for word, rest in instructions() if word == "RUN"), re.M
     )
     assert one("USER") == made != "root"
-    assert max(n for n, word in enumerate(words) if word == "RUN") < words.index(
-        "USER"
-    )  # only they need root
+    # Only they need root.
+    assert max(n for n, word in enumerate(words) if word == "RUN") < words.index("USER")
     assert one("STOPSIGNAL") == "SIGTERM"
     command = json.loads(one("CMD"))  # the exec form is JSON
     assert command[0] == "dispycos" and main_takes(command[1:])

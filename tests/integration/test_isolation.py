@@ -205,9 +205,8 @@ def test_a_folder_for_files_that_tasks_cannot_enter_is_refused(site: Site) -> No
 class Lent(Site):
     """A user whose interpreter belongs to another, as spec 6.12 has it made."""
 
-    agents = Path(
-        f"/tmp/dispycos-{AGENT}-{TASKS}"
-    )  # not below TMPDIR, which the loader drops for such an interpreter
+    # Not below TMPDIR, which the loader drops for such an interpreter.
+    agents = Path(f"/tmp/dispycos-{AGENT}-{TASKS}")
 
     def __init__(self, *groups: int) -> None:
         super().__init__()

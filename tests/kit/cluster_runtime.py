@@ -71,9 +71,8 @@ class Process(Turns):
         self.paused_until = 0.0
         epoch = self.world.dice.getrandbits(62) * 2 + 1
         token = self.world.dice.getrandbits(62)
-        super().__init__(
-            Router(CODEC, epoch, about(self.name), self.role, token=token)
-        )  # a runtime of its own
+        # A runtime of its own.
+        super().__init__(Router(CODEC, epoch, about(self.name), self.role, token=token))
         self._now = self.world.now
         self.world.names[epoch] = f"{self.name}.{self.life}"
         self.world.listeners[f"ipc://{epoch}"] = self

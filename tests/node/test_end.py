@@ -87,9 +87,8 @@ def test_after_so_many_clients_a_node_is_given_to_nobody_else() -> None:
         hand.hear(THE_SCHEDULER, Open(LEASE, INFO, 1, 50.0))
         hand.call("zygote_ready")
         hand.ready(1)
-        hand.hear(
-            OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0)
-        )  # declined, and to be told when it is free
+        # Declined, and to be told when it is free.
+        hand.hear(OTHER_SCHEDULER, Open(OTHER_LEASE, INFO, 1, 50.0))
         hand.hear(THE_SCHEDULER, Close(LEASE))
         ended = exit_of(hand, 1)
         assert ("scheduler", Closed(LEASE, last=last)) in ended

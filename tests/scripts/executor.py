@@ -153,9 +153,8 @@ def test_what_runs_is_not_cancelled_and_what_waits_is(pool):
     running = [pool.submit(time.sleep, LONG) for _ in range(NODE_SERVERS)]
     for future in running:
         wait_until_runs(future)
-    ahead = [
-        pool.submit(time.sleep, LONG) for _ in range(NODE_SERVERS)
-    ]  # one may be at each server, behind what runs
+    # One may be at each server, behind what runs.
+    ahead = [pool.submit(time.sleep, LONG) for _ in range(NODE_SERVERS)]
     waiting = [pool.submit(time.sleep, LONG) for _ in range(3)]
     assert not any(future.cancel() for future in running)
     assert all(future.cancel() and future.cancel() and future.cancelled() for future in waiting)

@@ -149,9 +149,8 @@ def test_a_block_that_comes_twice_is_delivered_once() -> None:
     other.receive(block, 0.0)
     other.receive(block, 0.0)
     assert other.got() == [1]
-    assert (
-        len(other.take(0.0)) == 1
-    )  # a copy is answered at once: the sender may not know that it has arrived
+    # A copy is answered at once: the sender may not know that it has arrived.
+    assert len(other.take(0.0)) == 1
 
 
 def test_blocks_that_overtake_each_other_are_put_in_order() -> None:

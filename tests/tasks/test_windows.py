@@ -83,9 +83,8 @@ def test_credit_of_another_life_is_no_more_than_a_window() -> None:
 
 def test_send_is_told_of_16_mib_and_nothing_of_it_is_kept() -> None:
     windows = full()
-    assert not windows.put(
-        tell(), 2 * WAITING_MAX, waiting_max=WAITING_MAX
-    )  # alone it may be as large as it is
+    # Alone it may be as large as it is.
+    assert not windows.put(tell(), 2 * WAITING_MAX, waiting_max=WAITING_MAX)
     with pytest.raises(Full) as raised:
         windows.put(tell(), 1, waiting_max=WAITING_MAX)
     assert raised.value.waiting == windows.waiting(TO) == Amount(1, 2 * WAITING_MAX)

@@ -446,9 +446,8 @@ def test_another_host_is_found_soon_whoever_starts_first() -> None:
         assert "python=(3, 12)" in told
         assert f"tag='{'ab' * 8}', epoch={2**63}, key='{'k' * 40}'" in told
         assert float(late.split()[1]) < 2
-        time.sleep(
-            1.5
-        )  # the answer to all follows by then, and only what was heard there can be said goodbye to
+        # The answer to all follows by then, and only what was heard there can be said goodbye to.
+        time.sleep(1.5)
         announcer.terminate()
         goodbye = wait_line(announcer, "closed")
         print("announcer", goodbye)

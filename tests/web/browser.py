@@ -131,9 +131,8 @@ class Page:
     def errors(self) -> list[str]:
         entries: Callable[[str], list[dict[str, str]]] = self.driver.get_log
         severe = [entry["message"] for entry in entries("browser") if entry["level"] == "SEVERE"]
-        return [
-            message for message in severe if "/favicon.ico" not in message
-        ]  # asked for before our own is known
+        # Asked for before our own is known.
+        return [message for message in severe if "/favicon.ico" not in message]
 
     @property
     def place(self) -> str:

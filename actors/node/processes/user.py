@@ -152,9 +152,8 @@ class TaskUser(NamedTuple):
 
     def _try(self, folder: Path, modules: Sequence[str]) -> str:
         here = os.getcwd()  # `python -m` puts it there
-        paths = [
-            entry for entry in sys.path if entry not in ("", here) and os.path.exists(entry)
-        ]  # as the agent
+        # As the agent.
+        paths = [entry for entry in sys.path if entry not in ("", here) and os.path.exists(entry)]
         try:
             self.become()
         except OSError as error:

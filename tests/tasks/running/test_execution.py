@@ -729,9 +729,8 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
             "raising": raising,
         }[kind]
         interrupted = 0
-        await run_with(
-            OpcodeSignal(stage.interrupts, 0, execution_module, between_module), function
-        )  # Python 3.12 traces opcodes from the next time on
+        # Python 3.12 traces opcodes from the next time on.
+        await run_with(OpcodeSignal(stage.interrupts, 0, execution_module, between_module), function)
         for position in range(1, 20_000):
             signal_at = OpcodeSignal(stage.interrupts, position, execution_module, between_module)
             outcome = await run_with(signal_at, function)

@@ -454,9 +454,8 @@ def test_a_ctrl_c_is_not_handled_in_the_midst_of_the_loop_but_in_a_callback_of_i
         interrupts = Interrupts(loop=loop)
         interrupts.install()
         try:
-            loop.call_soon(
-                signal.raise_signal, signal.SIGINT
-            )  # a function in C: the interrupted frame is asyncio's
+            # A function in C: the interrupted frame is asyncio's.
+            loop.call_soon(signal.raise_signal, signal.SIGINT)
             loop.call_soon(seen.append, "what stood in the queue")
             await asyncio.sleep(0)
             await asyncio.sleep(0)

@@ -552,9 +552,8 @@ def test_eager_tasks_begin_inside_the_step_of_their_maker(stage: HostStage) -> N
 
     expected = ["value", "at once", "work", "function"], "eagerly"
     assert stage.run_one(function) == Returned(expected)
-    assert [str(complaint["exception"]) for complaint in stage.complaints] == [
-        "eagerly"
-    ]  # asyncio says it, too
+    # asyncio says it, too.
+    assert [str(complaint["exception"]) for complaint in stage.complaints] == ["eagerly"]
     stage.complaints.clear()
 
 
