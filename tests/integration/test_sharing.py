@@ -213,7 +213,7 @@ async def main(task):
                 await scene(client, await client.servers(), task)
             print(scene.__name__, f"{time.monotonic() - start:.2f}", flush=True)
     try:
-        async with asyncio.timeout(3.5):
+        async with asyncio.timeout(5.5):
             await Task.locate("nobody")
     except TimeoutError:
         pass
