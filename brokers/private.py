@@ -117,8 +117,7 @@ class PrivateProcess:
         """End of input: it closes its servers and goes; killed after `patience` seconds. Does not wait, and needs no loop."""
         if self._reaped is not None:
             return
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        self._end_input()
         self._reaped = Future()
         threading.Thread(
             target=self._reap, args=(patience, self._reaped), name="dispycos-reaper", daemon=True
@@ -126,8 +125,12 @@ class PrivateProcess:
 
     def in_child(self) -> None:
         """In a forked child: one that lives longer than its parent must not keep this process alive."""
+        self._end_input()
+
+    def _end_input(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended, and what it was told last is still in the buffer
+            self._process.stdin.close()
 
     def _reap(self, patience: float, reaped: Future[None]) -> None:
         try:

@@ -237,6 +237,18 @@ def test_one_that_has_ended_is_not_taken(child: Callable[[str], PrivateProcess])
     play(scene)
 
 
+def test_one_that_ended_before_it_was_told_all_is_ended_all_the_same(
+    child: Callable[[str], PrivateProcess],
+) -> None:
+    async def scene() -> None:
+        dead = child("")
+        await dead.wait()
+        dead.give({})
+        await dead.close()
+
+    play(scene)
+
+
 def test_one_that_no_client_took_ends_with_run(
     child: Callable[[str], PrivateProcess], own_home: Path
 ) -> None:
