@@ -431,7 +431,7 @@ def test_a_debugger_has_the_terminal_and_its_keys(style: str, tmp_path: Path) ->
     program = subprocess.Popen([sys.executable, str(script), style], stdin=its, stdout=its, stderr=its)
     try:
         os.close(its)
-        shown = read_until(ours, "(Pdb)")
+        shown = read_until(ours, "(Pdb) ")  # all of it: what comes then is what Ctrl-C did
         if style == "async":  # else it is the main thread's, as ever: it ends what that waits for
             for _ in range(
                 20
