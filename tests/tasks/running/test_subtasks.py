@@ -401,9 +401,19 @@ async def cancellations() -> Any:
 
 
 async def waits() -> Any:
-    tasks = [asyncio.create_task(asyncio.sleep(n / 500, n)) for n in range(3)]
+    gates = [asyncio.Event() for _ in range(3)]
+
+    async def passes(n: int) -> int:
+        await gates[n].wait()
+        return n
+
+    tasks = [asyncio.create_task(passes(n)) for n in range(3)]
+    gates[0].set()
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    order = [await first for first in asyncio.as_completed(tasks)]
+    order = []
+    for first in asyncio.as_completed(tasks):
+        order.append(await first)
+        gates[min(len(order), 2)].set()
     return len(done), len(pending), order, await asyncio.to_thread(sum, [1, 2])
 
 
