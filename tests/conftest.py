@@ -223,5 +223,6 @@ def no_loop_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests that make a Client in this process want no process of its own for each."""
+    """Tests that make a Client in this process want no process of its own for each, nor that which their imports started."""
     monkeypatch.setattr(Waiting, "start_ahead", lambda: None)
+    monkeypatch.setattr(Waiting, "child", None)

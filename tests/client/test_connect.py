@@ -82,11 +82,7 @@ def play(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     return start
 
 
-def test_a_scheduler_that_was_found_is_used_and_the_private_one_goes(
-    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connect, "FOUND_S", 15.0)  # a busy machine
-
+def test_a_scheduler_that_was_found_is_used_and_the_private_one_goes(play: Callable[..., None]) -> None:
     async def story(scene: Scene) -> None:
         assert await scene.uplink.reach(None, []) == scene.found.epoch
         assert scene.client.is_linked(scene.found.epoch)
