@@ -199,7 +199,7 @@ class Agent:
         self.ended_for_step += [number] if for_step else []
 
     def output(self, number: int, stream: int, text: bytes, mark: int, now: float) -> None:
-        if self.tree.servers.get(number) is None and number in [ended for ended, _ in self.exits]:
+        if self.known.get(number) in self.ended:  # the last one of this number, which others had before
             self.late.append(text)
         self.said[number, stream] = self.said.get((number, stream), b"") + text
 
