@@ -15,10 +15,7 @@ from contextlib import suppress
 from .options import SECRET, variable_of
 
 # The fields of proc(5)'s stat with the address of the first byte; the next has the end.
-_ARGUMENTS, _ENVIRONMENT = (
-    48,
-    50,
-)
+_ARGUMENTS, _ENVIRONMENT = 48, 50
 
 
 def take_out_of_sight(passphrase: str | None) -> bool:

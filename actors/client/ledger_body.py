@@ -109,10 +109,9 @@ class LedgerBody(ClientRole):
         call = self.payloads.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=options.retries > 0)
-        if type(call) is not bytes or len(call) >= LARGE:
-            self._tell_if_repeated(
-                name, self.repeats.saw(function, args, kwargs, sum(map(size_of, buffers_of(call))))
-            )
+        size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
+        if size >= LARGE:
+            self._tell_if_repeated(name, self.repeats.saw(function, args, kwargs, size))
         if (now := self.runtime.clock()) - self._burst_at > BURST_S:
             self._burst_at = now
         record = Entry(

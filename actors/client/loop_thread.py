@@ -180,10 +180,8 @@ class LoopThread:
             while not until_end.done():
                 try:
                     self.loop.run_until_complete(until_end)
-                except (
-                    KeyboardInterrupt,
-                    SystemExit,
-                ) as error:  # of a user's callback: the others need the loop
+                except (KeyboardInterrupt, SystemExit) as error:
+                    # Of a user's callback: the others need the loop.
                     self.report("a callback", error)
 
     async def _until_end(self) -> None:

@@ -22,9 +22,8 @@ class Repeats:
     """What was in large calls lately. It keeps nothing of it alive: what has no weak references is not looked at."""
 
     def __init__(self) -> None:
-        self._seen: dict[
-            int, tuple[weakref.ref[Any], int]
-        ] = {}  # by id(): and in how many calls; -1: it was said
+        # By id(): and in how many calls; -1: it was said.
+        self._seen: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._lock = threading.Lock()
 
     def saw(

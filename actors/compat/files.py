@@ -7,8 +7,9 @@ import contextlib
 import os
 import stat
 from subprocess import Popen
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from .small import Closing
 
 READ_MAX = 1 << 16
 pipe = os.pipe
@@ -16,7 +17,7 @@ pipe = os.pipe
 __all__ = ["AsyncFile", "AsyncPipe", "Popen", "pipe"]
 
 
-class AsyncFile:
+class AsyncFile(Closing):
     """``AsyncFile(file)``, or the number of a descriptor: ``line = yield f.readline()``. Everything is bytes."""
 
     def __init__(self, fd: Any, mode: str | None = None) -> None:
@@ -115,14 +116,6 @@ class AsyncFile:
         else:
             self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _take(self, size: int) -> bytes:
         """At most so many; all if it is not positive."""
         end = size if size > 0 else len(self._buffer)
@@ -155,7 +148,7 @@ def _say(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-class AsyncPipe:
+class AsyncPipe(Closing):
     """``AsyncPipe(process)``, or ``AsyncPipe(first, last)`` of a row: write() goes to the first, all else is of the last."""
 
     def __init__(self, first: Any, last: Any = None) -> None:
@@ -222,14 +215,6 @@ class AsyncPipe:
     def __getattr__(self, name: str) -> Any:
         """wait(), returncode, pid ... of the last one."""
         return getattr(self.__dict__["last"], name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def terminate(self) -> None:
         """All of them."""

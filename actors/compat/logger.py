@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Self
+from typing import Any
+
+from .small import Closing
 
 
 class _Output(logging.StreamHandler[Any]):
@@ -21,7 +23,7 @@ class _Output(logging.StreamHandler[Any]):
     def stream(self, stream: Any) -> None: ...
 
 
-class Logger:
+class Logger(Closing):
     """``Logger(name)``: debug(), info() ... as a logger of Python's logging, which it is; `stream` takes a file."""
 
     DEBUG, INFO, WARNING, WARN = logging.DEBUG, logging.INFO, logging.WARNING, logging.WARNING
@@ -56,12 +58,6 @@ class Logger:
     def log(self, message: Any, *args: Any) -> None:
         """Whatever the level is."""
         self._logger.log(self._logger.level or logging.INFO, message, *args)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logger, name)

@@ -1,9 +1,22 @@
-"""Singleton, Struct, serialize: what scripts of pycos use beside tasks."""
+"""Singleton, Struct, serialize: what scripts of pycos use beside tasks; and what several of its classes are."""
 
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, Self
+
+
+class Closing:
+    """Closed at the end of its `with`."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Singleton(type):

@@ -8,16 +8,16 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from .program import program
+from .small import Closing
 
 LENGTH = struct.Struct(">L")  # before each message
 RECORD_MAX = 1 << 14  # bytes of one of TLS
 
 
-class AsyncSocket:
+class AsyncSocket(Closing):
     """``AsyncSocket(sock)``: its methods are waited for, ``data = yield conn.recv(1024)``; what does not wait is the socket's own.
 
     With ``blocking=True`` it is for threads, and its methods wait themselves. `certfile`, with `keyfile`: TLS. Who accepts shows
@@ -131,14 +131,6 @@ class AsyncSocket:
         """The socket itself, as Python made it."""
         self._sock.setblocking(True)
         return self._sock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

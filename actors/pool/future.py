@@ -87,14 +87,10 @@ class Future(concurrent.futures.Future[T]):
     @property
     def name(self) -> str:
         """Of its function."""
-        call = self.call
-        return (
-            name_of(call[0])
-            if call is not None
-            else self.handle.name
-            if self.handle is not None
-            else "the call"
-        )
+        call, handle = self.call, self.handle
+        if call is not None:
+            return name_of(call[0])
+        return handle.name if handle is not None else "the call"
 
     @property
     def task(self) -> Task[T]:

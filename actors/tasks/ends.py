@@ -145,7 +145,8 @@ def explain_what_differs(error: BaseException) -> None:
     elif type(error) is TypeError and "'Task'" in str(error):
         add_note(
             error,
-            "a handle stands for its value only as an argument of its own, submit(f, *handles); in a list it arrives as a handle",
+            "if that is the handle of a task: it stands for its value only as an argument of its own, submit(f, *handles); in a "
+            "list it arrives as a handle",
         )
 
 

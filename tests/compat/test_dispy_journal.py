@@ -17,12 +17,6 @@ from dispycos.actors.shipping.pickling import dumps
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def journal(folder: Path) -> Iterator[Journal]:
     journal = Journal(None)
     journal.users = 1

@@ -22,12 +22,6 @@ from tests.kit.shipping_mains import given_back
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def mirror(folder: Path) -> Iterator[Mirror]:
     with given_back():
         yield Mirror(node="rhea")

@@ -32,9 +32,8 @@ from .nodes import Nodes
 
 log = logging.getLogger("dispycos")
 
-EARLIEST_S = (
-    0.01  # a callback hears of no end sooner: scripts note a job behind submit(), and dispy is never faster
-)
+# A callback hears of no end sooner: scripts note a job behind submit(), and dispy is never faster.
+EARLIEST_S = 0.01
 BRIEF_S = 0.05  # seconds; jobs that last longer begin in their order, each on a free server
 MANY = 100  # jobs of which nothing is known yet: taken for brief
 

@@ -102,9 +102,8 @@ class Receiver:
     def _start(self, run: Callable[[], None]) -> None:
         """Within a turn."""
         if self._threads is None:
-            from concurrent.futures import (
-                ThreadPoolExecutor,
-            )  # late: a thread that outlives the main one cannot import it
+            # Late: a thread that outlives the main one cannot import it.
+            from concurrent.futures import ThreadPoolExecutor
 
             self._threads = ThreadPoolExecutor(WRITERS, "dispycos-files")
         future = self._threads.submit(run)

@@ -56,10 +56,7 @@ SIGINT = int(signal.SIGINT)
 
 PROTECTED_PACKAGES = frozenset({"dispycos", "asyncio", "logging"})
 # Of a loop that waits; of one that waits in C, as uvloop's does.
-WAITING_MODULES = (
-    "selectors",
-    "asyncio.runners",
-)
+WAITING_MODULES = ("selectors", "asyncio.runners")
 REQUEST_ATTEMPTS_MAX = 16
 
 _STDLIB = os.path.dirname(os.__file__) + os.sep
