@@ -106,6 +106,7 @@ BODIES = {
     "actors/tasks/roles.py",  # the type of a loop
     "actors/node/processes/output.py",
     "actors/tasks/correspondence.py",
+    "actors/tasks/waiting.py",
     "actors/tasks/files/sender.py",
     "actors/tasks/running/between.py",
     "actors/tasks/running/execution.py",

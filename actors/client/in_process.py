@@ -30,9 +30,9 @@ from ..tasks.passing import filled_in, has_handles, marked
 from ..tasks.step import KILL_AFTER
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task
+from ..tasks.waiting import complete, fail, telling
 from .code import ClientPayloads, SetupCall
-from .lease import ClientLease, Wishes, telling
-from .ledger_body import complete, fail
+from .lease import ClientLease, Wishes
 from .local import Home
 from .needs import doubt
 from .shown import Shown

@@ -7,13 +7,13 @@ import contextlib
 import gc
 import os
 import platform
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dispycos.errors import ScheduleError, TaskLost
-from dispycos.notices import NAMED_MAX, PATIENCE_S, listing, next_pause
+from dispycos.notices import NAMED_MAX, listing
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address, Location
 from dispycos.protocol.messages import ClientInfo, FilePlace, Spot
@@ -28,10 +28,11 @@ from ..tasks.files.receiving import Ground
 from ..tasks.files.sender import Files
 from ..tasks.streams import say
 from ..tasks.submitting import Task
+from ..tasks.waiting import complete, fail, telling
 from .code import ClientPayloads, SetupCall
 from .connect import Uplink
 from .control import Control
-from .ledger_body import LedgerBody, complete, fail
+from .ledger_body import LedgerBody
 from .local import GOODBYE_S, Home
 from .output import tell_unread
 from .places import nodes_at, server_at, servers_at
@@ -519,21 +520,3 @@ class ClientLease(LedgerBody):
                 raise TypeError(f"arguments for {what}, but this client has none: Client({what}=function)")
             return None
         return self.payloads.setup_call(given.function, args)
-
-
-@contextlib.contextmanager
-def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None]]) -> Iterator[None]:
-    """Nobody waits in silence: while the block lasts `tell` is called after 3 s, then at growing intervals."""
-
-    async def tell_again() -> None:
-        pause = PATIENCE_S
-        while True:
-            await asyncio.sleep(pause)
-            await tell()
-            pause = next_pause(pause)
-
-    teller = asyncio.Task(tell_again(), loop=loop)
-    try:
-        yield
-    finally:
-        teller.cancel()

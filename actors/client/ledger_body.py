@@ -10,7 +10,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from dispycos.errors import DispycosError, MailboxFull, ScheduleError, TaskRefused, TaskTerminated
+from dispycos.errors import MailboxFull, ScheduleError, TaskRefused, TaskTerminated
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address
 from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
@@ -30,6 +30,7 @@ from ..tasks.passing import has_handles, marked
 from ..tasks.record import Record
 from ..tasks.streams import Stream, say
 from ..tasks.submitting import Task
+from ..tasks.waiting import complete, fail
 from .code import ClientPayloads
 from .effects import Choose, Failed, Freed, GiveSetup, News, Print, Pulsed, Room, Say, Scheduled
 from .ledger import Ledger
@@ -326,16 +327,6 @@ class LedgerBody(ClientRole):
         if isinstance(error, Exception) and not isinstance(error, TaskTerminated):
             trace = "".join(traceback.format_exception(without_our_frames(error))).strip()
             say(f"the status_task has failed, and hears of nothing any more:\n{trace}", "error")
-
-
-def complete(future: asyncio.Future[Any], value: Any) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def fail(future: asyncio.Future[Any], error: DispycosError) -> None:
-    if not future.done():
-        future.set_exception(error)
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

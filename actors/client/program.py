@@ -13,6 +13,7 @@ from dispycos.brokers.private import Waiting
 from dispycos.living import refuse_in_server
 
 from ..tasks.ends import Outcome, Raised, Returned, plain
+from ..tasks.waiting import complete
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
@@ -120,8 +121,7 @@ async def _outcome_of(
     ended: asyncio.Future[Outcome] = host.loop.create_future()
 
     def on_end(cell: Cell, outcome: Outcome) -> None:
-        if not ended.done():
-            ended.set_result(outcome)
+        complete(ended, outcome)
 
     def begin() -> None:
         try:

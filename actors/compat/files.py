@@ -9,6 +9,7 @@ import stat
 from subprocess import Popen
 from typing import Any
 
+from ..tasks.waiting import complete
 from .small import Closing
 
 READ_MAX = 1 << 16
@@ -136,16 +137,11 @@ class AsyncFile(Closing):
         add, remove = (
             (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
         )
-        add(fd, _say, ready)
+        add(fd, complete, ready, None)
         try:
             await ready
         finally:
             remove(fd)
-
-
-def _say(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 class AsyncPipe(Closing):

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..tasks.waiting import complete, within
 from .program import program
 from .small import Closing
 
@@ -160,12 +161,7 @@ class AsyncSocket(Closing):
         ready = asyncio.ensure_future(wait(asyncio.get_running_loop()))
         self._waits.add(ready)
         try:
-            async with asyncio.timeout(self._timeout):
-                return await ready
-        except TimeoutError:
-            if ready.done() and not ready.cancelled():  # in the same turn of the loop
-                return ready.result()
-            raise TimeoutError("timed out") from None  # socket.timeout is its other name
+            return await within(ready, self._timeout)  # socket.timeout is TimeoutError's other name
         except asyncio.CancelledError:
             if ready in self._waits:
                 raise
@@ -216,7 +212,7 @@ class AsyncSocket(Closing):
                 add, remove = loop.add_writer, loop.remove_writer
             ready: asyncio.Future[None] = loop.create_future()
             number = self._sock.fileno()
-            add(number, _say, ready)
+            add(number, complete, ready, None)
             try:
                 await ready
             finally:
@@ -267,8 +263,3 @@ def _trusting(certfile: Any) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=certfile)
     context.check_hostname = False  # its own certificate is trusted, and nobody else's
     return context
-
-
-def _say(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

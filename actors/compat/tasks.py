@@ -24,6 +24,7 @@ from ..tasks.running.execution import Execution
 from ..tasks.submitting import MonitorStatus, must_be_callable
 from ..tasks.submitting import Task as NativeTask
 from ..tasks.swap import Call, Swap
+from ..tasks.waiting import within
 from .names import TASKS, look_up
 from .network import join
 from .peers import location_of
@@ -101,10 +102,9 @@ class Task(NativeTask):
         sleeper: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._sleeper = sleeper
         try:
-            async with asyncio.timeout(timeout):
-                return await sleeper
-        except TimeoutError:  # in the same turn of the loop, perhaps, as resume()
-            return sleeper.result() if not sleeper.cancelled() else alarm_value
+            return await within(sleeper, timeout)
+        except TimeoutError:
+            return alarm_value
         finally:
             self._sleeper = None
 

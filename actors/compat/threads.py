@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
+
+from ..tasks.waiting import complete, fail
 
 Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
 
@@ -64,23 +67,14 @@ class AsyncThreadPool:
             if job is None:
                 return
             loop, done, call = job
-            value: Any = None
-            failure: BaseException | None = None
             try:
-                value = call()
+                tell: Callable[[], None] = partial(complete, done, call())
             except BaseException as error:  # the edge of user code
-                failure = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
+                tell = partial(
+                    fail, done, RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
+                )
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_settle, done, value, failure)
-
-
-def _settle(done: asyncio.Future[Any], value: Any, failure: BaseException | None) -> None:
-    if done.done():
-        return
-    if failure is None:
-        done.set_result(value)
-    else:
-        done.set_exception(failure)
+                loop.call_soon_threadsafe(tell)
 
 
 class AsyncDBCursor:

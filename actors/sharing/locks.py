@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Self
 from dispycos.config import wait_time
 
 from ..tasks.current import current_cell, host_of
+from ..tasks.waiting import within
 
 log = logging.getLogger("dispycos")
 
@@ -31,21 +32,20 @@ class Line:
 
     async def wait(self, timeout: float | None, pass_on: Callable[[], object]) -> bool:
         """Until it is one's turn; False at the timeout. `pass_on` is called if one had it and was interrupted."""
-        loop, timeout = asyncio.get_running_loop(), wait_time(timeout)
+        timeout = wait_time(timeout)
         if timeout is not None and timeout <= 0:
             return False
-        turn: asyncio.Future[bool] = loop.create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        timer = loop.call_later(timeout, _end_wait, turn) if timeout is not None else None
         try:
-            return await turn
+            return await within(turn, timeout)
+        except TimeoutError:
+            return False
         except BaseException:
-            if turn.done() and not turn.cancelled() and turn.result():
+            if turn.done() and not turn.cancelled():
                 pass_on()
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
@@ -60,11 +60,6 @@ class Line:
 
     def __len__(self) -> int:
         return sum(not turn.done() for turn in self._waiting)
-
-
-def _end_wait(turn: asyncio.Future[bool]) -> None:
-    if not turn.done():
-        turn.set_result(False)
 
 
 class Local:

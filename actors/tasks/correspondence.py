@@ -22,6 +22,7 @@ from dispycos.runtime import Runtime
 from .current import current_cell
 from .loops import must_run_on
 from .record import Record
+from .waiting import complete, within
 from .windows import Amount, Taken, Waiting, Windows, bytes_of
 
 log = logging.getLogger("dispycos")
@@ -120,10 +121,7 @@ class Correspondence:
         timeout, me = wait_time(timeout), self.me()
         future, correlation = self._ask_for(me, to, word, payload, post)
         try:
-            if timeout is None:
-                return await future
-            async with asyncio.timeout(timeout):
-                return await future
+            return await within(future, timeout)
         finally:
             if self._calls.pop(correlation, None) is not None:
                 if post is not None:
@@ -149,7 +147,7 @@ class Correspondence:
         future: asyncio.Future[Envelope | None] = self.loop.create_future()
         with self.shield:
             home = to.actor if to.epoch == self.runtime.epoch else 0
-            correlation = self.expect(to.epoch, lambda answer: _complete(future, answer), home=home)
+            correlation = self.expect(to.epoch, lambda answer: complete(future, answer), home=home)
             (post or self.post)(Envelope(to, me, word, correlation, payload))
         return future, correlation
 
@@ -326,8 +324,3 @@ class Correspondence:
 
         correlation = self.expect(0, pass_back, home=asker.to.actor, asker=asker.sender.epoch)
         return Envelope(asker.to, self.address, asker.message, correlation, asker.payload)
-
-
-def _complete(future: asyncio.Future[Envelope | None], answer: Envelope | None) -> None:
-    if not future.done():
-        future.set_result(answer)

@@ -132,7 +132,7 @@ def another(folder: Path, name: str = "another") -> Client:
 
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits is told after 50 ms what for."""
-    monkeypatch.setattr("dispycos.actors.client.lease.PATIENCE_S", 0.05)
+    monkeypatch.setattr("dispycos.actors.tasks.waiting.PATIENCE_S", 0.05)
 
 
 def test_clients_of_a_loop_get_the_cluster_one_after_the_other(
