@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dispycos.errors import MailboxFull, ScheduleError, TaskRefused, TaskTerminated
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, SERVER, Address
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
+from dispycos.protocol.envelope import Envelope, Payload, buffers_of, bytes_of
 from dispycos.protocol.messages import Marks, TaskId
 
 from ..dispatching.facts import Entry
@@ -110,7 +110,7 @@ class LedgerBody(ClientRole):
         call = self.payloads.dumps_call(function, name, args, kwargs)
         if type(call) is not bytes:
             call = kept_as_it_is(call, whole=options.retries > 0)
-        size = len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
+        size = bytes_of(call)
         if size >= LARGE:
             self._tell_if_repeated(name, self.repeats.saw(function, args, kwargs, size))
         if (now := self.runtime.clock()) - self._burst_at > BURST_S:

@@ -17,7 +17,7 @@ from dispycos.machine import Send
 from dispycos.notices import PATIENCE_S, listing
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SERVER, Address, Location
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
+from dispycos.protocol.envelope import Envelope, Payload, bytes_of, size_of
 from dispycos.protocol.messages import Spot, TaskId
 from dispycos.protocol.status import OutcomeKind, Status
 from dispycos.turns import answer_of_nobody
@@ -94,7 +94,7 @@ class Tasks:
             self.waits.add(record, values)
 
     def _enter(self, record: Entry) -> None:
-        record.size = _size_of_call(record)
+        record.size = bytes_of(record.call)
         self._has.records[record.task.number] = record
         self._cpu_left += not record.io
 
@@ -219,7 +219,7 @@ class Tasks:
         except ValueError as error:
             self._end_unready(record, OutcomeKind.REFUSED, f"{record.function}: {error}")
             return
-        record.size = _size_of_call(record)
+        record.size = bytes_of(record.call)
         self._has.dispatcher.submit(record)
 
     def _pass_on_failure(self, record: Entry, failed: Record) -> None:
@@ -570,11 +570,6 @@ class Tasks:
         assert not self._to_tell, "somebody was not told that a value is there"
         self.waits.check(self._has.records)
         assert self._cpu_left == sum(not record.io for record in self._has.records.values()), "miscounted"
-
-
-def _size_of_call(record: Entry) -> int:
-    call = record.call
-    return len(call) if type(call) is bytes else sum(map(size_of, buffers_of(call)))
 
 
 def _kept(call: Payload) -> Payload:

@@ -14,7 +14,7 @@ import msgspec
 from dispycos.errors import FileNotSent, TaskRefused
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address, Location
-from dispycos.protocol.envelope import Envelope, Payload, buffers_of, size_of
+from dispycos.protocol.envelope import Envelope, Payload, bytes_of
 from dispycos.protocol.messages import TaskId
 from dispycos.protocol.status import OutcomeKind
 
@@ -104,7 +104,7 @@ class NestedTasks:
             self._next += 1
             word = msgspec.structs.replace(word, number=self._next, code=self._payloads.mirror.version)
             task = TaskId(self.owner, word.number)
-            size = sum(map(size_of, buffers_of(call)))
+            size = bytes_of(call)
             record = Record(
                 word.function,
                 task=task,

@@ -14,7 +14,7 @@ from typing import Any
 
 from dispycos.errors import RemoteError
 from dispycos.protocol.codec import BUFFERS_MAX, TRANSFER_MAX
-from dispycos.protocol.envelope import Payload, buffers_of, size_of
+from dispycos.protocol.envelope import Payload, bytes_of
 
 from .by_value import PROTOCOL, BufferCallback, Names
 from .words import MissingCode, ShippingError
@@ -64,12 +64,12 @@ def kept_as_it_is(call: Payload, *, whole: bool) -> Payload:
     """A call that may be sent again is to be the same then: its buffers are copied, large ones only if `whole`."""
     if not isinstance(call, list):
         return call
-    is_large = sum(map(size_of, call)) > COPIED_MAX
+    is_large = bytes_of(call) > COPIED_MAX
     return call if is_large and not whole else [bytes(buffer) for buffer in call]
 
 
 def _bounded(payload: Payload, what: str) -> Payload:
-    size = len(payload) if isinstance(payload, bytes) else sum(map(size_of, buffers_of(payload)))
+    size = bytes_of(payload)
     if size > TRANSFER_MAX:
         raise ValueError(f"{what} has {size:,} bytes; a message takes at most {TRANSFER_MAX:,}")
     return payload

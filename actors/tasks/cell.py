@@ -17,7 +17,7 @@ from typing import Any
 from dispycos.config import wait_time
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import HOST, Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.envelope import Envelope, Payload, bytes_of
 from dispycos.protocol.messages import TaskId
 
 from .calling import COMMON, can_suspend, no_iterator, with_task
@@ -32,7 +32,7 @@ from .running.subtasks import Subtasks
 from .step import KILL_AFTER
 from .submitting import Task
 from .swap import Swap
-from .windows import Taken, bytes_of, sender_of, senders
+from .windows import Taken, sender_of, senders
 
 log = logging.getLogger("dispycos")
 

@@ -16,14 +16,14 @@ from dispycos.config import wait_time
 from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import HOST, Address
-from dispycos.protocol.envelope import Envelope, Payload
+from dispycos.protocol.envelope import Envelope, Payload, bytes_of
 from dispycos.runtime import Runtime
 
 from .current import current_cell
 from .loops import must_run_on
 from .record import Record
 from .waiting import complete, within
-from .windows import Amount, Taken, Waiting, Windows, bytes_of
+from .windows import Amount, Taken, Waiting, Windows
 
 log = logging.getLogger("dispycos")
 

@@ -9,9 +9,9 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from dispycos.protocol import messages
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import Envelope, bytes_of
 
-from .windows import WINDOW_BYTES, WINDOW_MESSAGES, bytes_of
+from .windows import WINDOW_BYTES, WINDOW_MESSAGES
 
 WAIT: Final = "wait"
 DROP_OLDEST: Final = "drop_oldest"

@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from dispycos.errors import NotPicklable, TaskLost
 from dispycos.notices import counted
-from dispycos.protocol.envelope import buffers_of, size_of
+from dispycos.protocol.envelope import bytes_of
 from dispycos.protocol.status import OutcomeKind
 
 from .calling import name_of
@@ -432,7 +432,7 @@ class Work:
 
     def _learn(self, record: Record | None, items: int) -> None:
         if record is not None and record.seconds is not None:
-            size = max(record.size, sum(map(size_of, buffers_of(record.payload))))
+            size = max(record.size, bytes_of(record.payload))
             self._pacing.saw(items, record.seconds, size)
 
     async def _open(self, piece: Piece, ran: Ran, handle: Handle[Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dispycos.protocol.addresses import Address
-from dispycos.protocol.envelope import Envelope, Payload, size_of
+from dispycos.protocol.envelope import Envelope, bytes_of
 
 WINDOW_MESSAGES: Final = 1024
 WINDOW_BYTES: Final = 8 * 1024 * 1024
@@ -24,15 +24,6 @@ TOLD_MESSAGES: Final = WINDOW_MESSAGES // 2  # taken, and then told
 TOLD_BYTES: Final = WINDOW_BYTES // 2
 WAITING_MAX: Final = 16 * 1024 * 1024  # bytes at the sender, beyond which it is told
 KEPT: Final = 4096  # windows that are not looked through for old ones
-
-
-def bytes_of(payload: Payload) -> int:
-    """As both ends count: of the pickled message and its buffers."""
-    if type(payload) is bytes:  # most are
-        return len(payload)
-    if payload is None:
-        return 0
-    return sum(map(size_of, payload)) if isinstance(payload, list) else size_of(payload)
 
 
 class Amount(NamedTuple):

@@ -46,3 +46,12 @@ def buffers_of(payload: Payload) -> list[Buffer]:
 def size_of(buffer: Buffer) -> int:
     """The bytes in a buffer; len() of a memoryview counts items."""
     return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
+
+
+def bytes_of(payload: Payload) -> int:
+    """The bytes in all its buffers."""
+    if type(payload) is bytes:  # most are
+        return len(payload)
+    if payload is None:
+        return 0
+    return sum(map(size_of, payload)) if isinstance(payload, list) else size_of(payload)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ..protocol.codec import FRAME_MAX, TRANSFER_MAX, Chunk, Transfer
-from ..protocol.envelope import ANYBODY, Buffer, Envelope, Payload, buffers_of, size_of
+from ..protocol.envelope import ANYBODY, Buffer, Envelope, Payload, buffers_of, bytes_of, size_of
 from ..protocol.errors import ProtocolError
 
 CHUNKS_PER_BLOCK: Final = 3
@@ -208,7 +208,7 @@ class Arrivals:
         pair = (envelope.sender.actor, envelope.to.actor)
         self._held.setdefault(pair, deque()).append(Held(envelope, number, floor))
         self.held_messages += 1
-        self.held_bytes += _weight(envelope)
+        self.held_bytes += bytes_of(envelope.payload)
 
     def store(self, chunk: Chunk, frame: Buffer) -> "list[Held]":
         """Puts a chunk into its place; the messages that need no longer wait."""
@@ -235,16 +235,12 @@ class Arrivals:
                 return released
             queue.popleft()
             self.held_messages -= 1
-            self.held_bytes -= _weight(envelope)
+            self.held_bytes -= bytes_of(envelope.payload)
             if number:
                 envelope.payload = self._assemblies.pop(number).payload()
             released.append(held)
         del self._held[pair]
         return released
-
-
-def _weight(envelope: Envelope) -> int:
-    return sum(map(size_of, buffers_of(envelope.payload)))
 
 
 def _views(payload: Payload) -> Sequence[memoryview]:

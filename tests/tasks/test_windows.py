@@ -18,11 +18,10 @@ from dispycos.actors.tasks.windows import (
     Taken,
     Window,
     Windows,
-    bytes_of,
 )
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Address
-from dispycos.protocol.envelope import Envelope
+from dispycos.protocol.envelope import Envelope, bytes_of
 
 TO, OTHER, ME = Address(2, 20), Address(2, 21), Address(1, 16)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dispycos.errors import DispycosError, NotPicklable, TaskLost, TaskRefused, TaskTerminated
-from dispycos.protocol.envelope import Payload, buffers_of, size_of
+from dispycos.protocol.envelope import Payload, bytes_of
 from dispycos.protocol.status import OutcomeKind
 
 from ...client.client import Client
@@ -332,7 +332,7 @@ class Pending:
         job.result, job.exception = report.result, report.exception
         came: Payload = job._task._source.payload
         if job._node is not None:
-            job._node.rx += sum(map(size_of, buffers_of(came)))
+            job._node.rx += bytes_of(came)
         status = DispyJob.Finished if report.exception is None else DispyJob.Terminated
         self._end(job, status, report.seconds, came)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from dispycos.machine import Outbox
 from dispycos.protocol.addresses import Address
-from dispycos.protocol.envelope import Buffer, Envelope, buffers_of, size_of
+from dispycos.protocol.envelope import Buffer, Envelope, buffers_of, bytes_of, size_of
 from dispycos.protocol.messages import FileAnswer, FileChunk, FileDelete, FileDigest, FileDrop, FileOffer
 from dispycos.protocol.status import FileState
 
@@ -204,7 +204,7 @@ class Receiving:
         incoming = self._known(key, envelope)
         if incoming is None:
             return
-        size = sum(map(size_of, buffers_of(envelope.payload)))
+        size = bytes_of(envelope.payload)
         in_order = chunk.offset == incoming.taken and 0 < size <= min(
             CHUNK, incoming.offer.size - chunk.offset
         )
