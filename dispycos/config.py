@@ -105,6 +105,16 @@ def whole_number(value: object, what: str) -> int:
     raise TypeError(f"{what} must be a whole number, not {value!r}")
 
 
+def natural_number(value: object, what: str) -> int:
+    """0 or more, as whole_number. Raises TypeError, ValueError naming `what`."""
+    if type(value) is int and value >= 0:  # asked with each submit
+        return value
+    number = whole_number(value, what)
+    if number < 0:
+        raise ValueError(f"{what} must not be negative: {number}")
+    return number
+
+
 def flag(value: object, what: str) -> bool:
     """numpy's bools are bools, too. Raises TypeError, which says `what` it is."""
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):

@@ -23,6 +23,7 @@ from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
+from ..tasks.current import ipython
 from ..tasks.ends import brief, plain
 from ..tasks.options import Options
 from ..tasks.streams import say
@@ -477,7 +478,7 @@ def place_of_caller() -> str:
         frame = frame.f_back
     if frame is None:
         return "C code"
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    shell = ipython()
     if shell is not None and frame.f_globals.get("__name__") == "__main__":
         return f"cell [{shell.execution_count}], line {frame.f_lineno}"
     return f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 from dispycos.notices import PATIENCE_S
 
+from ..tasks.current import ipython
 from ..tasks.ends import without_our_frames
 from ..tasks.streams import say
 
@@ -233,8 +234,7 @@ def take(queue: SimpleQueue[T], timeout: float | None = None) -> T:
 
 def is_cell() -> bool:
     """Whether this is a notebook's cell, or called by one: the kernel's loop runs in its thread, and stops for each plain cell."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    kernel_loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    kernel_loop = getattr(getattr(ipython(), "kernel", None), "io_loop", None)
     return kernel_loop is not None and getattr(kernel_loop, "asyncio_loop", None) is running_loop()
 
 

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from dispycos.errors import TaskRefused
 from dispycos.machine import Send
 from dispycos.notices import PATIENCE_S, listing
@@ -26,7 +24,7 @@ from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry, FleetServer
 from ..tasks.passing import filled
 from ..tasks.record import Record
-from ..tasks.results import failing_of, passed_on, raising_of
+from ..tasks.results import failing_of, passed_on
 from .effects import Began, Forward, GiveCode, News, Print, Relay, Resolve, Room
 from .holdings import Holdings
 from .needs import Needs, Waits, doubt
@@ -38,8 +36,6 @@ CALL_MAX: Final = 256 * 1024  # bytes of a call that is sent with its Run; serve
 SHORT_S: Final = 0.005  # mean run time below which a function's start is not announced ...
 SHORT_RUNS: Final = 4  # ... once it is known by so many runs
 RETURNED: Final = OutcomeKind.RETURNED
-FAILED_MAX: Final = 200  # characters
-FAILURES: Final = (OutcomeKind.RAISED, OutcomeKind.LOST, OutcomeKind.REFUSED)
 FILLED_MAX: Final = 512  # calls that get their values in one pass
 UNREAD_MAX: Final = 1000  # errors that nobody has looked at; those beyond are not told at the end
 
@@ -506,7 +502,7 @@ class Tasks:
         record.call = None
         record.ended = True  # last: who looks in another thread takes the rest then
         self._has.records.pop(record.task.number, None)
-        self._count(record, server)
+        self._has.tally.take(record, server, self._has.now)
         held, record.held = record.held, None
         for envelope in held or ():
             self.turn_away(envelope)
@@ -528,39 +524,6 @@ class Tasks:
         if failing is not None:
             self.unread.pop(failing.number, None)
 
-    def _count(self, record: Entry, server: int) -> None:
-        """For who looks, now or later."""
-        now = self._has.now
-        if not server and record.address is not None:
-            server = record.address.epoch
-        failure, text = (0, "") if record.outcome == RETURNED else self._group(record, server, now)
-        seconds = record.seconds if record.started else None
-        self._has.tally.add(
-            (
-                record.task.number,
-                record.attempt,
-                record.function,
-                record.outcome,
-                server,
-                now,
-                seconds,
-                now - record.submitted - (seconds or 0.0),
-                record.cpu_s,
-                record.peak_bytes,
-                failure,
-                record.io,
-                text,
-            )
-        )
-
-    def _group(self, record: Entry, server: int, now: float) -> tuple[int, str]:
-        """Of a failure: the number of those that are alike, and how it was."""
-        if record.outcome not in FAILURES or record.terminated:
-            return 0, ""
-        error, text, trace = _why_failed(record)
-        number = self._has.tally.failed(record.function, record.outcome, error, text, trace, server, now)
-        return number, f"{error}: {text}".partition("\n")[0][:FAILED_MAX]
-
     def check(self) -> None:
         for number, record in self._has.records.items():
             assert record.task.number == number and not record.ended, (
@@ -577,19 +540,6 @@ def _kept(call: Payload) -> Payload:
     if call is None or isinstance(call, list) or size_of(call) > CALL_MAX:
         return call
     return bytes(call)
-
-
-def _why_failed(record: Entry) -> tuple[str, str, str]:
-    """Name, text and trace."""
-    if failing_of(record.outcome, record.payload) is not None:
-        return "ArgumentFailed", record.text, ""
-    if record.outcome != OutcomeKind.RAISED:
-        return ("TaskLost" if record.outcome == OutcomeKind.LOST else "TaskRefused"), record.text, ""
-    try:
-        raising = raising_of(record.payload)
-    except msgspec.DecodeError:  # as who awaits it is told
-        return "Exception", "its words cannot be read", ""
-    return raising.type_name.removeprefix("builtins."), raising.text, raising.trace
 
 
 def _is_short(record: Entry) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from dispycos.brokers.allocation import Named, servers_by
-from dispycos.config import parse_nodes, port_number, whole_number
+from dispycos.config import natural_number, parse_nodes, port_number, whole_number
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import Allocation, Availability, NodeInfo, Offer
 from dispycos.protocol.status import Status
@@ -168,7 +168,10 @@ class DispycosNodeAllocate:
         what = "DispycosNodeAllocate"
         node, port = self._place(what)
         cpus = whole_number(self.cpus, f"{what}: cpus") if self.cpus is not None else None
-        memory, disk = (_amount(getattr(self, name), f"{what}: {name}") for name in ("memory", "disk"))
+        memory, disk = (
+            natural_number(0 if value is None else value, f"{what}: {name}")
+            for name, value in (("memory", self.memory), ("disk", self.disk))
+        )
         own = getattr(self.allocate, "__func__", None) is not DispycosNodeAllocate.allocate
         return Allocation(node, port, self._pattern(what), cpus, memory, disk, own)
 
@@ -202,13 +205,6 @@ class DispycosNodeAllocate:
         except re.error as error:
             raise ValueError(f"{what}: platform {pattern!r} is no regular expression: {error}") from None
         return str(pattern)
-
-
-def _amount(value: object, what: str) -> int:
-    number = whole_number(value, what) if value is not None else 0
-    if number < 0:
-        raise ValueError(f"{what} must not be negative: {number}")
-    return number
 
 
 def choose(allocation: DispycosNodeAllocate, offer: Offer) -> tuple[int, str]:

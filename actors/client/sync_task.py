@@ -108,14 +108,6 @@ class SyncTask(Task[T]):
         """Whether cancel() ended it."""
         return self.done() and isinstance(getattr(self._open(), "error", None), CancelledError)
 
-    def cancel(self, msg: Any = None) -> bool:
-        """terminate(), as concurrent.futures says it: who waits gets CancelledError when it has ended. False if it has already."""
-        if self.done():
-            return False
-        self._asked = self._asked or (msg,)
-        self.terminate()
-        return True
-
     def terminate(self) -> int:
         """End the task: it gets KeyboardInterrupt, and is killed about 5 s later. Returns 0 at once."""
         thread_of(self._host.loop).call_soon(partial(self._host.terminate, self))

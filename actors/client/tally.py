@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from dispycos.histogram import BUCKETS, bucket_of, sparse
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.watching import Death, EndedTask, FailureGroup, FunctionTotals
 
+from ..dispatching.facts import Entry
+from ..tasks.results import failing_of, raising_of
 from .last_output import LastOutput
 
 RING: Final = 10_000  # tasks that have ended, and are kept
@@ -28,10 +32,13 @@ DEATH_LINES: Final = 10  # of a server that has died ...
 LATE_S: Final = 0.5  # ... also those that came so long after
 TRACE_MAX: Final = 4_000  # characters
 TEXT_MAX: Final = 500
+FAILED_MAX: Final = 200  # of these, where a single task is told of
 OTHERS: Final = "(other functions)"
 MANY: Final = 1_000
 BATCH: Final = 512  # tasks that are counted together
 KINDS: Final = len(OutcomeKind) + 1  # they count from 1
+RETURNED: Final = OutcomeKind.RETURNED
+FAILURES: Final = (OutcomeKind.RAISED, OutcomeKind.LOST, OutcomeKind.REFUSED)
 
 
 # How a task ended, and what it took, as EndedTask has it, but for its number; the time in the place of its age. A plain tuple
@@ -103,7 +110,7 @@ class Tally:
         return self._counted + len(self._new)
 
     def add(self, end: End) -> None:
-        """A task has its outcome. It is counted with others, later: so each costs little when it ends."""
+        """It is counted with others, later: so each costs little when it ends."""
         self._new.append(end)
         if len(self._new) >= BATCH:
             self._count()
@@ -123,6 +130,38 @@ class Tally:
                 function.run[bucket_of(seconds)] += 1
                 function.wait[bucket_of(wait_s)] += 1
         self._counted = ended
+
+    def take(self, record: Entry, server: int, now: float) -> None:
+        """This task has its outcome, which that server has told; 0: none has."""
+        if not server and record.address is not None:
+            server = record.address.epoch
+        failure, text = (0, "") if record.outcome == RETURNED else self._group(record, server, now)
+        seconds = record.seconds if record.started else None
+        self.add(
+            (
+                record.task.number,
+                record.attempt,
+                record.function,
+                record.outcome,
+                server,
+                now,
+                seconds,
+                now - record.submitted - (seconds or 0.0),
+                record.cpu_s,
+                record.peak_bytes,
+                failure,
+                record.io,
+                text,
+            )
+        )
+
+    def _group(self, record: Entry, server: int, now: float) -> tuple[int, str]:
+        """Of a failure: the number of those that are alike, and how it was."""
+        if record.outcome not in FAILURES or record.terminated:
+            return 0, ""
+        error, text, trace = _why_failed(record)
+        number = self.failed(record.function, record.outcome, error, text, trace, server, now)
+        return number, f"{error}: {text}".partition("\n")[0][:FAILED_MAX]
 
     def failed(
         self, function: str, outcome: int, error: str, text: str, trace: str, server: int, now: float
@@ -200,6 +239,19 @@ class Tally:
             )
             for group in self._groups.values()
         ]
+
+
+def _why_failed(record: Entry) -> tuple[str, str, str]:
+    """Name, text and trace."""
+    if failing_of(record.outcome, record.payload) is not None:
+        return "ArgumentFailed", record.text, ""
+    if record.outcome != OutcomeKind.RAISED:
+        return ("TaskLost" if record.outcome == OutcomeKind.LOST else "TaskRefused"), record.text, ""
+    try:
+        raising = raising_of(record.payload)
+    except msgspec.DecodeError:  # as who awaits it is told
+        return "Exception", "its words cannot be read", ""
+    return raising.type_name.removeprefix("builtins."), raising.text, raising.trace
 
 
 def _told(n: int, end: End, now: float) -> EndedTask:

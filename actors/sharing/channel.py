@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
-from dispycos.config import wait_time
+from dispycos.config import natural_number, wait_time
 from dispycos.errors import ChannelClosed
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CHANNELS, Address, Location
@@ -95,11 +95,7 @@ class Channel:
         ------
         NotPicklable: naming what in the message cannot be pickled. TypeError, ValueError: `n` is no count.
         """
-        if not isinstance(n, int) or isinstance(n, bool):
-            raise TypeError(f"n must be an int, not {type(n).__name__}")
-        if n < 0:
-            raise ValueError(f"n must not be negative: {n}")
-        host, timeout = self._host, wait_time(timeout)
+        n, host, timeout = natural_number(n, "n"), self._host, wait_time(timeout)
         payload = host.payloads.dumps(message, f"the message to channel {self.name}")
         word = messages.Publish(host.payloads.version(), n, timeout)
         patience = None if timeout is None else timeout + ANSWER_S

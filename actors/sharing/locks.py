@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from dispycos.config import wait_time
+from dispycos.config import natural_number, wait_time
 
 from ..tasks.current import current_cell, host_of
 from ..tasks.waiting import within
@@ -284,11 +284,7 @@ class Semaphore(Acquirable):
     """
 
     def __init__(self, value: int = 1) -> None:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"value must be an int, not {type(value).__name__}")
-        if value < 0:
-            raise ValueError(f"value must not be negative: {value}")
-        self._left = value
+        self._left = natural_number(value, "value")
         self._line = Line()
 
     def locked(self) -> bool:

@@ -1,9 +1,10 @@
-"""What runs here now: the task whose step it is, and the tasks of the running event loop."""
+"""What runs here now: the task whose step it is, the tasks of the running event loop, and a notebook."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -83,6 +84,11 @@ def open_host() -> Any:
 def hosts_of_closed_loops() -> list[Any]:
     """Those of programs that nobody closed before."""
     return [host for loop, host in _hosts.items() if loop.is_closed() and host.home is not None]
+
+
+def ipython() -> Any:
+    """The shell of a notebook, or of IPython in a terminal; None: this program has none."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
 
 
 def register(loop: asyncio.AbstractEventLoop, host: Any) -> None:

@@ -326,7 +326,7 @@ class Handle(Actor, asyncio.Future[T]):
         _call_when_done(self, fn, context=copy_context() if context is None else context)
 
     def cancel(self, msg: Any = None) -> bool:
-        """terminate(), as asyncio says it: who waits gets CancelledError when the task has ended. False if it has already.
+        """terminate(), as futures say it: who waits gets CancelledError when the task has ended. False if it has already.
 
         A task that ends in another way all the same, by a value for one, has that outcome.
         """

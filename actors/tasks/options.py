@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from dispycos.config import RESOURCE, whole_number
+from dispycos.config import RESOURCE, natural_number, whole_number
 from dispycos.protocol.addresses import Location
 
 PRIORITY_MAX: Final = 1_000_000
@@ -37,11 +37,7 @@ PLAIN: Final = Options()
 
 
 def count(retries: object) -> int:
-    if not isinstance(retries, int) or isinstance(retries, bool):
-        raise TypeError(f"retries must be an int, not {type(retries).__name__}")
-    if retries < 0:
-        raise ValueError(f"retries must not be negative: {retries}")
-    return retries
+    return natural_number(retries, "retries")
 
 
 def merged(old: Options, given: dict[str, Any]) -> Options:
@@ -59,30 +55,22 @@ def _with(needs: dict[str, int], gpus: Any, resources: Any) -> tuple[tuple[str, 
     for name, amount in (resources or {}).items():
         if not isinstance(name, str) or not RESOURCE.fullmatch(name):
             raise ValueError(f"resources: {name!r} is no name of a resource: letters, digits, _ . -")
-        needs[name] = _amount(amount, f"resources: {name}")
+        needs[name] = natural_number(amount, f"resources: {name}")
     if gpus is not None:
         if "gpu" in (resources or {}):
             raise ValueError("gpus and resources={'gpu': ...} mean the same: leave one of them out")
-        needs["gpu"] = _amount(gpus, "gpus")
+        needs["gpu"] = natural_number(gpus, "gpus")
     return tuple(sorted((name, amount) for name, amount in needs.items() if amount))
-
-
-def _amount(amount: object, what: str) -> int:
-    number = whole_number(amount, what)
-    if number < 0:
-        raise ValueError(f"{what} must not be negative: {number}")
-    return number
 
 
 def _looked_at(name: str, value: Any) -> Any:
     if name == "retries":
         return count(value)
     if name == "priority":
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"priority must be an int, not {type(value).__name__}")
-        if abs(value) > PRIORITY_MAX:
+        priority = whole_number(value, "priority")
+        if abs(priority) > PRIORITY_MAX:
             raise ValueError(f"priority must be from -{PRIORITY_MAX:,} to {PRIORITY_MAX:,}, not {value}")
-        return value
+        return priority
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"timeout must be seconds (a number), not {type(value).__name__}")
     if not 0 < value < math.inf:

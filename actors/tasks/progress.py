@@ -11,6 +11,7 @@ from importlib import import_module
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
+from .current import ipython
 from .streams import Stream, say
 
 DRAWN_S = 0.1  # how often a terminal's bar is drawn again ...
@@ -123,8 +124,7 @@ class Progress:
 
 def display_here() -> Display:
     """For where this program shows what it says."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if getattr(shell, "kernel", None) is not None:
+    if getattr(ipython(), "kernel", None) is not None:
         return NotebookLine(import_module("IPython.display").display)
     stream = Stream("stderr")
     if stream.is_terminal() and not hasattr(sys.stderr, "rich_proxied_file"):  # else a bar is there already

@@ -114,8 +114,8 @@ async def test_each_has_gpus_of_its_own_and_sees_only_these(client, task):
 
 async def test_bad_options_are_named(client, task):
     for kind, word, given in (
-        (TypeError, "priority must be an int", {"priority": "high"}),
-        (TypeError, "priority must be an int", {"priority": 1.5}),
+        (TypeError, "priority must be a whole number", {"priority": "high"}),
+        (TypeError, "priority must be a whole number", {"priority": 1.5}),
         (ValueError, "priority must be from", {"priority": 10**9}),
         (TypeError, "timeout must be seconds", {"timeout": "1"}),
         (ValueError, "timeout must be a time to run", {"timeout": 0}),
