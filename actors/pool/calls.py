@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from dispycos.notices import counted, listing
 from dispycos.protocol.addresses import Location
 
 from ..client.in_process import Lease
+from ..client.loop_thread import loop_thread
 from ..tasks.calling import name_of
 from ..tasks.ends import without_our_frames
 from ..tasks.options import Options
@@ -71,6 +73,7 @@ class Calls:
         # On the loop:
         self._given: dict[Future[Any], None] = {}  # the client has them
         self._behind: dict[Place, list[Future[Any]]] = {}  # they wait until this server has what they miss
+        self._installs: set[Task[Any]] = set()  # which give it to it
         self._lease: Lease | None = None
         self._taking: asyncio.Task[Lease] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -223,7 +226,19 @@ class Calls:
 
     def _fail(self, future: Future[Any], error: Exception) -> None:
         if self._claim(future) is not None:
-            future.set_exception(error)
+            self._end_by(future, error)
+
+    def _end_by(self, future: Future[Any], error: BaseException | None) -> None:
+        self._complete(future, partial(future.set_exception, error))
+
+    def _complete(self, future: Future[Any], end: Callable[[], None]) -> None:
+        """What else is to be done goes on, whatever the program's callbacks raise; and it may have ended the future itself."""
+        if future.done():
+            return
+        try:
+            end()
+        except BaseException as error:  # the standard library catches Exception
+            loop_thread().report("a callback of a future", error)
 
     def _claim(self, future: Future[Any]) -> Call | None:
         """Its call, which nobody may withdraw from us any more; None: somebody has."""
@@ -241,7 +256,7 @@ class Calls:
         try:
             handle = lease.submit(function, args, kwargs, Options(self._retries))
         except Exception as error:  # it cannot be pickled, or the cluster is gone
-            future.set_exception(error)
+            self._end_by(future, error)
             return
         self._given[future] = None
         future.has_task(handle)
@@ -256,24 +271,24 @@ class Calls:
 
     def _settle(self, future: Future[Any], call: Call | None, handle: Task[Any]) -> None:
         if handle.cancelled():
-            future.set_exception(TaskTerminated(f"{handle.name} was cancelled, by its task"))
+            self._end_by(future, TaskTerminated(f"{handle.name} was cancelled, by its task"))
             return
         error = handle.exception()
         if error is not None:
-            future.set_exception(error)
+            self._end_by(future, error)
             return
         value = handle.result()
         if type(value) is Missing and call is not None:
             self._put_behind(future, call, handle.location, value.key)
         else:
-            future.set_result(value)
+            self._complete(future, partial(future.set_result, value))
 
     # --- what servers miss ---
 
     def _put_behind(self, future: Future[Any], call: Call, server: Location | None, key: str) -> None:
         """It has not run: once this server has what it misses it is given again."""
         if self._is_broken():
-            future.set_exception(self._refusal)
+            self._end_by(future, self._refusal)
             return
         lease, missing = self._lease, self.kept.get(key)
         if lease is None or not lease.is_open:  # it has made way: the next one's servers will do
@@ -283,7 +298,7 @@ class Calls:
             self._pump_soon()
             return
         if server is None or missing is None:
-            future.set_exception(TaskLost("what the call needs is not kept any more", started=False))
+            self._end_by(future, TaskLost("what the call needs is not kept any more", started=False))
             return
         with self._lock:
             future.handle, future.call = None, call
@@ -299,9 +314,11 @@ class Calls:
         except Exception as error:  # it cannot be pickled
             self._fail_behind(place, error)
         else:
+            self._installs.add(handle)
             handle.add_done_callback(partial(self._installed, place))
 
     def _installed(self, place: Place, handle: Task[Any]) -> None:
+        self._installs.remove(handle)
         error = None if handle.cancelled() else handle.exception()
         may_try_again = isinstance(error, TaskRefused | TaskTerminated) or (
             isinstance(error, TaskLost) and not error.started
@@ -355,7 +372,8 @@ class Calls:
         self._end_if_over()
 
     def _terminate(self, kill: bool) -> None:
-        handles = [future.handle for future in self._given if future.handle is not None]
+        given = [future.handle for future in self._given if future.handle is not None]
+        handles = [*given, *self._installs]
         for handle in handles:
             handle.terminate()
         if kill and self._lease is not None:

@@ -22,7 +22,8 @@ from dispycos.notices import PATIENCE_S, next_pause
 from ..client.client import Client, place_of_caller
 from ..client.loop_thread import loop_thread, wait_until
 from ..client.sync_client import SyncClient
-from ..tasks.calling import can_suspend, name_of
+from ..tasks.calling import name_of
+from ..tasks.chunks import runs_alone
 from ..tasks.ends import plain
 from ..tasks.options import count
 from ..tasks.streams import say
@@ -183,8 +184,10 @@ class Executor(concurrent.futures.Executor):
         until = None if timeout is None else time.monotonic() + timeout
         if chunksize == 1:
             return _Mapped(self, fn, zip(*iterables, strict=False), until, buffersize)
-        if can_suspend(fn):
-            raise TypeError(f"{name_of(fn)} suspends, and a chunk is called at once: leave out chunksize")
+        if runs_alone(fn, iterables, {}):
+            raise TypeError(
+                f"{name_of(fn)} suspends, or gets its task: each call is a task of its own, so leave out chunksize"
+            )
         chunks = _chunks(iterables, chunksize)
         return itertools.chain.from_iterable(_Mapped(self, Chunk(fn), chunks, until, buffersize))
 

@@ -6,12 +6,12 @@ a task of its own on that very server, and the call again.
 
 from __future__ import annotations
 
-import inspect
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, NamedTuple
 
-from ..tasks.calling import name_of
+from ..tasks.calling import can_suspend, name_of
+from ..tasks.running.execution import is_coroutine
 
 _kept: dict[str, Any] = {}  # of this process
 
@@ -41,19 +41,29 @@ def install(key: str, make: Callable[..., Any], args: tuple[Any, ...]) -> None:
 
 
 class Install:
-    """The task that does so, called with the arguments. In errors it has the name of what makes it."""
+    """The task that does so, called with the arguments. In errors it has the name of what makes it, which may suspend."""
 
     def __init__(self, missing: Kept) -> None:
         self.key = missing.key
-        self.make = missing.make
+        self.__wrapped__ = missing.make
         self.__name__ = self.__qualname__ = name_of(missing.make)
 
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.make)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.key in _kept:
+            return None
+        value = self.__wrapped__(*args, **kwargs)
+        if is_coroutine(value):
+            return self._await(value)
+        if can_suspend(self.__wrapped__):
+            return self._resume(value)
+        _kept[self.key] = value
+        return None
 
-    def __call__(self, *args: Any) -> None:
-        install(self.key, self.make, args)
+    async def _await(self, value: Coroutine[Any, Any, Any]) -> None:
+        _kept[self.key] = await value
+
+    def _resume(self, value: Generator[Any, Any, Any]) -> Generator[Any, Any, None]:
+        _kept[self.key] = yield value
 
 
 def value_of(key: str) -> Any:
@@ -72,8 +82,8 @@ class After:
 
     def __init__(self, key: str, function: Callable[..., Any]) -> None:
         self.key = key
-        self.function = function
+        self.__wrapped__ = function
         self.__name__ = name_of(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs) if self.key in _kept else Missing(self.key)
+        return self.__wrapped__(*args, **kwargs) if self.key in _kept else Missing(self.key)

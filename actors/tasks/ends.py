@@ -55,6 +55,8 @@ def without_our_frames(error: BaseException) -> BaseException:
     return error
 
 
+WAITS = ("threading", "concurrent.futures._base")  # what we wait by
+
 # classes, as their users know them
 PUBLIC = {
     "Together": "Client",
@@ -117,7 +119,7 @@ def _of_users(traceback: TracebackType | None) -> TracebackType | None:
         names = traceback.tb_frame.f_globals
         if is_ours(names):
             is_below_ours = True
-        elif not (is_below_ours and names.get("__name__") == "threading"):  # what we wait by
+        elif not (is_below_ours and names.get("__name__") in WAITS):
             kept.append(traceback)
             is_below_ours = False
         traceback = traceback.tb_next

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from textwrap import dedent
 from typing import Any, cast
 
@@ -111,9 +114,11 @@ def test_a_chunk_of_calls_that_suspend_is_refused() -> None:
 
     with (
         dispycos.Executor() as pool,
-        pytest.raises(TypeError, match="later suspends, and a chunk is called at once"),
+        pytest.raises(TypeError, match="later suspends, or gets its task: each call is a task of its own"),
     ):
         pool.map(later, [1], chunksize=2)
+    with dispycos.Executor() as pool, pytest.raises(TypeError, match="attempt suspends, or gets its task"):
+        pool.map(attempt, [1], chunksize=2)
 
 
 def test_what_is_no_function_is_refused() -> None:
@@ -136,6 +141,73 @@ def test_an_iterable_that_raises_in_map_has_what_was_submitted_before_cancelled(
     with Pool() as pool, pytest.raises(ValueError, match="no third"):
         pool.map(abs, numbers())
     assert [future.cancelled() for future in submitted] == [True, True]
+
+
+def test_what_the_program_does_to_a_future_holds_up_none_of_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def leave(_: object) -> None:
+        raise SystemExit(3)
+
+    with dispycos.Executor(local=True) as pool:
+        first, own, last = (pool.submit(asyncio.sleep, 0.02, n) for n in range(3))
+        first.add_done_callback(leave)
+        own.set_result(-1)
+        pool.shutdown(wait=False)
+        assert (last.result(10), own.result()) == (2, -1)
+    assert first.result() == 0 and "a callback of a future raised SystemExit" in caplog.text
+
+
+async def prepare_later(begun: str) -> None:
+    Path(begun).touch()
+    await asyncio.sleep(60)
+
+
+def test_an_initializer_that_runs_is_ended_with_its_executor(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    with dispycos.Executor(initializer=prepare_later, initargs=(str(begun),), local=True) as pool:
+        future = pool.submit(abs, -1)
+        while not begun.exists():
+            time.sleep(0.005)
+        pool.terminate_workers()
+    assert future.cancelled()
+
+
+done: list[str] = []
+
+
+async def prepare_by_await(word: str) -> None:
+    await asyncio.sleep(0)
+    done.append(word)
+
+
+def prepare_by_yield(word: str) -> Generator[Any, Any, None]:
+    yield asyncio.sleep(0)
+    done.append(word)
+
+
+def attempt(more: int, *, task: dispycos.Task[Any]) -> Generator[Any, Any, int]:
+    yield task.sleep(0)
+    return task.attempt + more
+
+
+@pytest.mark.parametrize("prepare", [prepare_by_await, prepare_by_yield, lambda word: prepare_by_await(word)])
+def test_initializers_and_what_is_called_behind_them_are_of_each_kind_of_function(
+    prepare: Callable[[str], object],
+) -> None:
+    done.clear()
+    with dispycos.Executor(initializer=prepare, initargs=("ready",), local=True) as pool:
+        assert cast("Any", pool).submit(attempt, 5).result(10) == 6
+        assert pool.submit(lambda: list(done)).result(10) == ["ready"]
+
+
+def test_an_error_shows_the_line_that_asked_for_it_and_none_of_what_waits() -> None:
+    with dispycos.Executor(local=True) as pool:
+        future = pool.submit(int, "x")
+        with pytest.raises(ValueError) as caught:
+            future.result(10)
+    files = {str(frame.path) for frame in caught.traceback}
+    assert files == {__file__}
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads
