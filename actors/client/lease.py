@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import platform
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,6 @@ from ..tasks.submitting import Task
 from ..tasks.waiting import complete, fail, telling
 from .code import ClientPayloads, SetupCall
 from .connect import Uplink
-from .control import Control
 from .ledger_body import LedgerBody
 from .local import GOODBYE_S, Home
 from .output import tell_unread
@@ -130,7 +128,7 @@ class ClientLease(LedgerBody):
         info = ClientInfo(
             cut(wishes.name, NAME_MAX), platform.node(), os.getpid(), PYTHON, self.host.home.ipc
         )
-        with self.runtime.lock:
+        with self.changing() as ledger:
             word = messages.Enlist(
                 info,
                 [*words, *(allocation.as_word() for allocation in self.added)],
@@ -139,8 +137,7 @@ class ClientLease(LedgerBody):
                 wishes.settle_s,
                 unrestricted=not words and bool(self.added),
             )
-            self.ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())
-        self.runtime.turn_soon()
+            ledger.standing.enlist(scheduler_of(epoch), word, self.runtime.clock())
         await asyncio.shield(self.scheduled)
         self.is_open = True
 
@@ -191,9 +188,8 @@ class ClientLease(LedgerBody):
         """Whether a task has ended since the last one died."""
         before, self._ended_before = self._ended_before, self.ledger.tally.ended
         if self.ledger.scheduler is not None and not self.is_freed:
-            with self.runtime.lock:
-                self.ledger.members.private_died(self.runtime.clock())
-            self.runtime.turn_soon()
+            with self.changing() as ledger:
+                ledger.members.private_died(self.runtime.clock())
         return self._ended_before > before
 
     # --- leaving ---
@@ -241,9 +237,8 @@ class ClientLease(LedgerBody):
 
     def _release(self, *, terminate: bool) -> None:
         if self._has_lease():
-            with self.runtime.lock:
-                self.ledger.standing.release(terminate=terminate, await_io=self._awaits_io and not terminate)
-            self.runtime.turn_soon()
+            with self.changing() as ledger:
+                ledger.standing.release(terminate=terminate, await_io=self._awaits_io and not terminate)
 
     def _has_lease(self) -> bool:
         """Or waits for it, in the scheduler's queue."""
@@ -325,9 +320,8 @@ class ClientLease(LedgerBody):
 
     async def _tell_who_waits(self) -> None:
         """Of the tasks that are waited for: those that wait for a message may do so for ever."""
-        with self.runtime.lock:
-            self.ledger.tasks.say_what_close_waits_for()
-        self.runtime.turn_soon()
+        with self.changing() as ledger:
+            ledger.tasks.say_what_close_waits_for()
         records = [
             record
             for record in list(self.ledger.records.values())
@@ -415,76 +409,67 @@ class ClientLease(LedgerBody):
     def allocate(self, allocation: DispycosNodeAllocate) -> None:
         """One more, behind those that the client has."""
         word = allocation.as_word()
-        with self.host.shield, self.runtime.lock:
+        with self.changing() as ledger:
             self.added.append(allocation)
-            if self.ledger.standing.wishes is not None:  # else it goes with them
-                self.ledger.standing.allocate(word)
-        self.runtime.turn_soon()
+            if ledger.standing.wishes is not None:  # else it goes with them
+                ledger.standing.allocate(word)
 
     def choose(self, offer: messages.Offer) -> None:
         allocation = [*self.wishes.allocations, *self.added][offer.entry]
         count, fault = choose(allocation, offer)
         if fault:
             say(fault, "warning")
-        with self.runtime.lock:
-            self.ledger.standing.accept(offer, count)
-        self.runtime.turn_soon()
+        with self.changing() as ledger:
+            ledger.standing.accept(offer, count)
 
     def enable_node(self, where: str | Location, args: tuple[Any, ...]) -> None:
         call = self._setup_call(self.wishes.node_setup, "node_setup", args)
-        with self.host.shield, self.runtime.lock:
-            for epoch in nodes_at(where, self.ledger.nodes):
-                self.ledger.members.setups.enable_node(epoch, call, self.runtime.clock())
-        self.runtime.turn_soon()
+        with self.changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.setups.enable_node(epoch, call, self.runtime.clock())
 
     def enable_server(self, where: Location, args: tuple[Any, ...]) -> None:
         call = self._setup_call(self.wishes.server_setup, "server_setup", args)
-        setups = self.ledger.members.setups
-        with self.host.shield, self.runtime.lock:
+        with self.changing() as ledger:
+            setups = ledger.members.setups
             spot, _ = server_at(where, [(spot, 0) for spot in setups.known_servers()])
             setups.enable_server(spot, call, self.runtime.clock())
-        self.runtime.turn_soon()
 
     def suspend_server(self, where: Location, *, suspended: bool) -> None:
-        with self._controlling() as control:
-            control.suspend_server(*server_at(where, self._servers()), suspended=suspended)
+        with self.changing() as ledger:
+            ledger.members.control.suspend_server(*server_at(where, self._servers()), suspended=suspended)
 
     def close_server(self, where: Location, *, terminate: bool, again: bool) -> None:
-        with self._controlling() as control:
-            control.close_server(*server_at(where, self._servers()), terminate=terminate, again=again)
+        with self.changing() as ledger:
+            spot, node = server_at(where, self._servers())
+            ledger.members.control.close_server(spot, node, terminate=terminate, again=again)
 
     def suspend_node(self, where: str | Location, *, suspended: bool) -> None:
-        with self._controlling() as control:
-            for epoch in nodes_at(where, self.ledger.nodes):
-                control.suspend_node(epoch, suspended=suspended)
+        with self.changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.control.suspend_node(epoch, suspended=suspended)
 
     def close_node(self, where: str | Location, *, terminate: bool, again: bool) -> None:
-        with self._controlling() as control:
-            for epoch in nodes_at(where, self.ledger.nodes):
-                control.close_node(epoch, terminate=terminate, again=again)
+        with self.changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.control.close_node(epoch, terminate=terminate, again=again)
 
     def restart_node(self, where: str | Location, *, terminate: bool, args: tuple[Any, ...]) -> None:
         call = self._setup_call(self.wishes.node_setup, "node_setup", args)
         if args:
-            with self.host.shield, self.runtime.lock:
-                for epoch in nodes_at(where, self.ledger.nodes):
-                    self.ledger.members.setups.nodes.calls[epoch] = call
+            with self.changing() as ledger:
+                for epoch in nodes_at(where, ledger.nodes):
+                    ledger.members.setups.nodes.calls[epoch] = call
         self.close_node(where, terminate=terminate, again=True)
 
     def abandon_zombie(self, where: str | Location, *, abandon: bool) -> None:
-        with self._controlling() as control:
-            for epoch in nodes_at(where, self.ledger.nodes):
-                control.abandon_zombie(epoch, abandon=abandon)
+        with self.changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.control.abandon_zombie(epoch, abandon=abandon)
 
     def _servers(self) -> list[tuple[Spot, int]]:
         """With those that are closed, and may be started again."""
         return [*self.ledger.servers.values(), *self.ledger.members.control.closed.values()]
-
-    @contextlib.contextmanager
-    def _controlling(self) -> Iterator[Control]:
-        with self.host.shield, self.runtime.lock:
-            yield self.ledger.members.control
-        self.runtime.turn_soon()
 
     # --- files
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -78,6 +79,13 @@ class LedgerBody(ClientRole):
         self._levels = LevelWatch()
         self._nearby = NearbyServers(self.runtime, self._server_ended)
         self.repeats = Repeats()
+
+    @contextmanager
+    def changing(self) -> Iterator[Ledger]:
+        """For who changes it outside of a turn, which follows; in a step of the user's, too."""
+        with self.host.shield, self.runtime.lock:
+            yield self.ledger
+            self.runtime.turn_soon()
 
     # --- tasks ---
 
@@ -217,17 +225,15 @@ class LedgerBody(ClientRole):
     client = None  # a program uses its Client itself
 
     def terminate(self, record: Entry) -> None:
-        with self.runtime.lock:
-            self.ledger.tasks.terminate(record, self.runtime.clock())
-        self.runtime.turn_soon()
+        with self.changing() as ledger:
+            ledger.tasks.terminate(record, self.runtime.clock())
 
     def kill_servers_of(self, handles: Iterable[Task]) -> None:
         """Of those that have such a task. What else they had begun is lost with them, the rest goes elsewhere."""
-        with self.host.shield, self.runtime.lock:
+        with self.changing() as ledger:
             for handle in handles:
                 if isinstance(handle._source, Entry):
-                    self.ledger.tasks.kill_server_of(handle._source)
-        self.runtime.turn_soon()
+                    ledger.tasks.kill_server_of(handle._source)
 
     def looked_at(self, record: Entry) -> None:
         self.ledger.tasks.looked_at(record)
@@ -264,9 +270,8 @@ class LedgerBody(ClientRole):
                 self.ledger.members.server_nearby(epoch)
 
     def _server_ended(self, epoch: int, marks: Marks) -> None:
-        with self.runtime.lock:
-            self.ledger.members.server_ended(epoch, marks, self.runtime.clock())
-        self.runtime.turn_soon()
+        with self.changing() as ledger:
+            ledger.members.server_ended(epoch, marks, self.runtime.clock())
 
     def tell(self, effect: object) -> None:
         """Where the caller's context decides what sys.stdout is, as in a notebook, it is that of whoever used us last."""
