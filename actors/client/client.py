@@ -8,9 +8,6 @@ import os
 import secrets
 import sys
 import weakref
-from asyncio.events import (
-    _get_running_loop as running_loop,  # documented for those who make loops; None without one
-)
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +20,7 @@ from dispycos.errors import NotScheduled, TaskLost
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
-from ..tasks.current import ipython
+from ..tasks.current import ipython, running_loop
 from ..tasks.ends import brief, plain
 from ..tasks.options import Options
 from ..tasks.streams import say

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -22,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from dispycos.notices import PATIENCE_S
 
-from ..tasks.current import ipython
+from ..tasks.current import ipython, running_loop
 from ..tasks.ends import without_our_frames
 from ..tasks.streams import say
 

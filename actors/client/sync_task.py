@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextvars import Context
@@ -22,7 +21,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.status import ENDED, OutcomeKind
 
 from ..shipping.words import MissingCode
-from ..tasks.current import open_for
+from ..tasks.current import open_for, running_loop
 from ..tasks.ends import Outcome, Raised, Returned, plain
 from ..tasks.handle import Handle, T, bearable, is_cancellation, state_of
 from ..tasks.record import Record

@@ -19,6 +19,7 @@ from dispycos.protocol.addresses import Location
 from ..client.in_process import Lease
 from ..client.loop_thread import loop_thread
 from ..tasks.calling import name_of
+from ..tasks.current import running_loop
 from ..tasks.ends import without_our_frames
 from ..tasks.options import Options
 from ..tasks.submitting import Task
@@ -163,7 +164,7 @@ class Calls:
 
     def is_on_loop(self) -> bool:
         """Whether this is the loop's own thread, as in a callback of a future."""
-        return asyncio._get_running_loop() is self._loop
+        return running_loop() is self._loop
 
     # --- on the loop ---
 

@@ -13,6 +13,8 @@ from .roles import LocalTask
 
 T = TypeVar("T")
 
+running_loop = asyncio._get_running_loop  # None where none runs; documented for those who make loops
+
 _current: contextvars.ContextVar[LocalTask | None] = contextvars.ContextVar("dispycos_task", default=None)
 _opening: contextvars.ContextVar[Any] = contextvars.ContextVar("dispycos_opening", default=None)
 _hosts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()

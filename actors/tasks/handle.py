@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from contextvars import Context, copy_context
@@ -17,7 +16,7 @@ from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.status import ENDED, OutcomeKind
 
 from .actor import Actor
-from .current import current_cell, current_host
+from .current import current_cell, current_host, running_loop
 from .ends import Outcome, Raised, Returned, brief, plain, without_our_frames
 from .keeping import MailboxState
 from .record import Record, Usage

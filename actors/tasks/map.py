@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from asyncio.events import _get_running_loop as running_loop  # documented for those who make loops
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from dispycos.protocol.status import OutcomeKind
 
 from .calling import name_of
 from .chunks import Chunk, Ran
+from .current import running_loop
 from .ends import add_note, without_our_frames
 from .handle import Handle
 from .items import FromThread, Items
