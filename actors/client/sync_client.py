@@ -167,7 +167,7 @@ class SyncClient(SyncSubmits, SyncTogether):
         async def take() -> Any:
             try:
                 async with asyncio.timeout(seconds), self._receiving:
-                    return await mailbox.receive_pickled(None)
+                    return await mailbox.receive_pickled()
             except TimeoutError:
                 return None
 

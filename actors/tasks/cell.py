@@ -167,38 +167,28 @@ class Cell:
     # --- called by the task itself ---
 
     async def receive(self, timeout: float | None, alarm_value: Any) -> Any:
-        host, seconds = self.host, wait_time(timeout)
-        deadline = None if seconds is None else host.loop.time() + seconds
-        while True:
-            if self.inbox:
-                envelope = self.inbox[0]
-                outcome = await host.open_message(envelope)
-                with host.shield:
-                    self._take(envelope)
-                    if isinstance(envelope.message, messages.Ask):
-                        self.asked = envelope
-                    else:
-                        self.asked = None
-                if isinstance(outcome, Raised):
-                    raise outcome.error
-                return outcome.value
-            if not await self._wait(deadline):
-                return alarm_value
-
-    async def receive_pickled(self, timeout: float | None) -> Envelope | None:
-        """The oldest message as it came; None: there was none within `timeout` seconds."""
         seconds = wait_time(timeout)
-        deadline = None if seconds is None else self.host.loop.time() + seconds
-        while not self.inbox:
-            if not await self._wait(deadline):
-                return None
+        if not self.inbox and not await self._wait(seconds):
+            return alarm_value
+        envelope = self.inbox[0]
+        outcome = await self.host.open_message(envelope)
+        with self.host.shield:
+            self._take(envelope)
+        if isinstance(outcome, Raised):
+            raise outcome.error
+        return outcome.value
+
+    async def receive_pickled(self) -> Envelope:
+        """The oldest message as it came."""
+        if not self.inbox:
+            await self._wait(None)
         envelope = self.inbox[0]
         self._take(envelope)
-        self.asked = envelope if isinstance(envelope.message, messages.Ask) else None
         return envelope
 
     def _take(self, envelope: Envelope) -> None:
         """It is the oldest, if it was not dropped meanwhile."""
+        self.asked = envelope if isinstance(envelope.message, messages.Ask) else None
         self.taken_count += 1
         if self.keeping is None:  # then nobody else takes anything away
             if self.inbox and self.inbox[0] is envelope:
@@ -234,25 +224,29 @@ class Cell:
                 return MailboxState(WAIT, len(self.inbox), size, 0)
             return MailboxState(self.keeping.policy, len(self.inbox), size, self.keeping.dropped)
 
-    async def _wait(self, deadline: float | None) -> bool:
-        """Until a message is there; False at the deadline."""
+    async def _wait(self, seconds: float | None) -> bool:
+        """Until a message is there; False after so many seconds."""
         must_run_on(self.host.runtime)
-        with self.host.shield:
-            waiter: asyncio.Future[bool] = self.host.loop.create_future()
-            self.waiter = waiter
-            if self.inbox:  # looked at last: the relief thread appends first and then looks for a waiter
+        deadline = None if seconds is None else self.host.loop.time() + seconds
+        while not self.inbox:
+            with self.host.shield:
+                waiter: asyncio.Future[bool] = self.host.loop.create_future()
+                self.waiter = waiter
+                if self.inbox:  # looked at last: the relief thread appends first and then looks for a waiter
+                    self.waiter = None
+                    return True
+            try:
+                if deadline is None:
+                    await waiter
+                else:
+                    async with asyncio.timeout_at(deadline):
+                        await waiter
+            except TimeoutError:
+                # It may have come in the same turn of the loop: what was sent before a poll is there.
+                return bool(self.inbox)
+            finally:
                 self.waiter = None
-                return True
-        try:
-            if deadline is None:
-                return await waiter
-            async with asyncio.timeout_at(deadline):
-                return await waiter
-        except TimeoutError:
-            # It may have come in the same turn of the loop: what was sent before a poll is there.
-            return bool(self.inbox)
-        finally:
-            self.waiter = None
+        return True
 
     def adopt(self) -> Subtasks:
         """The asyncio Tasks that it makes."""
