@@ -34,10 +34,7 @@ class Singleton(type):
         """The next one is new."""
         Singleton._instances.pop(cls, None)
 
-    @classmethod
-    def empty(mcs, cls: type) -> None:
-        """The next one is new."""
-        Singleton._instances.pop(cls, None)
+    empty = discard
 
 
 class Struct:

@@ -11,7 +11,7 @@ from typing import Any
 
 log = logging.getLogger("dispycos")
 
-PATIENCE_S = 1.0  # for the reader of a pipe that does not block
+ROOM_S = 1.0  # for the reader of a pipe that does not block
 PIECE = 1000  # characters, which such a pipe takes whole once it takes anything (PIPE_BUF)
 
 
@@ -32,7 +32,7 @@ class Stream:
     def __init__(self, name: str) -> None:
         self._name = name
         self._said: set[str] = set()
-        self._is_stuck = False  # its pipe was full for PATIENCE_S
+        self._is_stuck = False  # its pipe was full for ROOM_S
 
     def is_terminal(self) -> bool:
         try:
@@ -68,7 +68,7 @@ class Stream:
     def _await_room(self, descriptor: int) -> None:
         poller = select.poll()
         poller.register(descriptor, select.POLLOUT)
-        is_ready = poller.poll(0 if self._is_stuck else PATIENCE_S * 1000)
+        is_ready = poller.poll(0 if self._is_stuck else ROOM_S * 1000)
         self._is_stuck = not is_ready
         if not is_ready:
             raise BlockingIOError("its pipe is full")
