@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import ClassVar, TypeAlias, TypedDict, Unpack
 
 from dispycos.config import Failure, PrivateSettings
 from dispycos.living import refuse_in_server
@@ -12,26 +14,35 @@ from dispycos.transport.addresses import find_addresses
 
 from .private import PrivateProcess, Waiting
 
-
-class _Statuses(type):
-    """Each status is a name of the class: Scheduler.NodeInitialized."""
-
-    def __getattr__(cls, name: str) -> Status:
-        try:
-            return Status[name]
-        except KeyError:
-            raise AttributeError(
-                f"Scheduler has no {name}; its statuses are {', '.join(Status.__members__)}"
-            ) from None
-
-    def __dir__(cls) -> list[str]:
-        return [*super().__dir__(), *Status.__members__]
+Texts: TypeAlias = str | Sequence[str]
 
 
-class Scheduler(metaclass=_Statuses):
+class SchedulerOptions(TypedDict, total=False):
+    """For type checkers; private_options.py has what is done with them."""
+
+    nodes: Texts
+    ip_addr: Texts
+    ext_ip_addr: Texts
+    name: str
+    cpus: int
+    resource: Texts
+    dest_path: str | PurePath
+    max_file_size: int | str
+    min_pulse_interval: float
+    max_pulse_interval: float
+    zombie_period: float
+    secret_file: str | PurePath
+    debug: bool
+    node: Texts
+    host: Texts
+    ext_host: Texts
+
+
+class Scheduler:
     """A private scheduler for the Client that schedules next; its child process starts at once.
 
-    There is no need to keep the object.
+    There is no need to keep the object: ``dispycos.Scheduler(cpus=2)`` as a line before the Client is enough. Names of the class
+    are what a status_task hears: ``if word.status == Scheduler.NodeInitialized``.
 
     Parameters
     ----------
@@ -48,7 +59,29 @@ class Scheduler(metaclass=_Statuses):
     TypeError: there is no such option; the text lists those there are. ValueError: its value is of no use.
     """
 
-    def __init__(self, **options: Any) -> None:
+    # What a status_task is told.
+    NodeDiscovered: ClassVar[Status] = Status.NodeDiscovered
+    NodeInitialized: ClassVar[Status] = Status.NodeInitialized
+    NodeSuspended: ClassVar[Status] = Status.NodeSuspended
+    NodeResumed: ClassVar[Status] = Status.NodeResumed
+    NodeClosed: ClassVar[Status] = Status.NodeClosed
+    NodeDisconnected: ClassVar[Status] = Status.NodeDisconnected
+    NodeAbandoned: ClassVar[Status] = Status.NodeAbandoned
+    ServerDiscovered: ClassVar[Status] = Status.ServerDiscovered
+    ServerInitialized: ClassVar[Status] = Status.ServerInitialized
+    ServerSuspended: ClassVar[Status] = Status.ServerSuspended
+    ServerResumed: ClassVar[Status] = Status.ServerResumed
+    ServerClosed: ClassVar[Status] = Status.ServerClosed
+    ServerDisconnected: ClassVar[Status] = Status.ServerDisconnected
+    ServerAbandoned: ClassVar[Status] = Status.ServerAbandoned
+    TaskCreated: ClassVar[Status] = Status.TaskCreated
+    TaskStarted: ClassVar[Status] = Status.TaskStarted
+    TaskAbandoned: ClassVar[Status] = Status.TaskAbandoned
+    TaskTerminated: ClassVar[Status] = Status.TaskTerminated
+    ClientScheduled: ClassVar[Status] = Status.ClientScheduled
+    ClientClosed: ClassVar[Status] = Status.ClientClosed
+
+    def __init__(self, **options: Unpack[SchedulerOptions]) -> None:
         refuse_in_server("a Scheduler")
         orders = {**texts_of(options), "always": True}
         try:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from dispycos.actors.client.status import DispycosNodeInfo as DispycosNodeInfo
     from dispycos.actors.client.status import DispycosStatus as DispycosStatus
     from dispycos.actors.client.status import TaskInfo as TaskInfo
+    from dispycos.actors.client.sync_client import SyncClient as SyncClient
+    from dispycos.actors.client.sync_map import SyncMap as SyncMap
+    from dispycos.actors.client.sync_task import SyncTask as SyncTask
     from dispycos.actors.pool.executor import Executor as Executor
     from dispycos.actors.pool.joblib import register_joblib as register_joblib
     from dispycos.actors.server.wishes import dispycos_close_node as dispycos_close_node
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from dispycos.actors.tasks.host import current_client as current_client
     from dispycos.actors.tasks.host import current_task as current_task
     from dispycos.actors.tasks.keeping import MailboxState as MailboxState
+    from dispycos.actors.tasks.map import Map as Map
     from dispycos.actors.tasks.record import Usage as Usage
     from dispycos.actors.tasks.submitting import MonitorStatus as MonitorStatus
     from dispycos.actors.tasks.submitting import Task as Task
@@ -58,6 +62,17 @@ if TYPE_CHECKING:
     __version__ = RELEASE
     MaxPulseInterval = MAX_PULSE_INTERVAL
     MinPulseInterval = MIN_PULSE_INTERVAL
+else:  # type checkers would take it for a sign that there is any name
+
+    def __getattr__(name: str) -> Any:
+        place = _PLACES.get(name)
+        if place is None:
+            raise AttributeError(f"module 'dispycos' has no attribute {name!r}")
+        module, _, attribute = place.partition(":")
+        value = getattr(import_module(f"dispycos.{module}"), attribute or name)
+        globals()[name] = value
+        return value
+
 
 _PLACES = {
     "ArgumentFailed": "errors",
@@ -80,6 +95,7 @@ _PLACES = {
     "Lock": "actors.sharing.locks",
     "MailboxFull": "errors",
     "MailboxState": "actors.tasks.keeping",
+    "Map": "actors.tasks.map",
     "MaxPulseInterval": "config:MAX_PULSE_INTERVAL",
     "MinPulseInterval": "config:MIN_PULSE_INTERVAL",
     "MonitorStatus": "actors.tasks.submitting",
@@ -93,6 +109,9 @@ _PLACES = {
     "ScheduleError": "errors",
     "Scheduler": "brokers.local",
     "Semaphore": "actors.sharing.locks",
+    "SyncClient": "actors.client.sync_client",
+    "SyncMap": "actors.client.sync_map",
+    "SyncTask": "actors.client.sync_task",
     "Task": "actors.tasks.submitting",
     "TaskInfo": "actors.client.status",
     "TaskLost": "errors",
@@ -112,16 +131,6 @@ _PLACES = {
 }
 
 __all__ = sorted(name for name in _PLACES if not name.startswith("_"))  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module 'dispycos' has no attribute {name!r}")
-    module, _, attribute = place.partition(":")
-    value = getattr(import_module(f"dispycos.{module}"), attribute or name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

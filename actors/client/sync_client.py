@@ -149,7 +149,7 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     @property
     @plain
-    def me(self) -> SyncTask[Any]:
+    def me(self) -> SyncTask[None]:
         """A handle of this program's mailbox: tasks that are given it send() to it, or ask() it."""
         self._here()
         if self._mailbox is None:

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from contextvars import Context
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar
 
 from dispycos.config import wait_time
 from dispycos.errors import RemoteError
@@ -242,8 +242,8 @@ class SyncTask(Task[T]):
             )
 
     if TYPE_CHECKING:
-        __await__: None  # type: ignore[assignment]
-        __iter__: None  # type: ignore[assignment]
+        __await__: ClassVar[None]  # type: ignore[assignment]
+        __iter__: ClassVar[None]  # type: ignore[assignment]
     else:
         receive = _refused("receive", "messages for this program come to client.me: client.receive()")
         recv = _refused("recv", "messages for this program come to client.me: client.receive()")

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, 
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from dispycos.config import wait_time
 
@@ -20,7 +20,26 @@ from .loop_thread import loop_thread, take
 from .sync_task import SYNC, SyncTask
 
 T = TypeVar("T")
-TaskT = TypeVar("TaskT", bound=Task)
+T_out = TypeVar("T_out", covariant=True)
+
+
+class AsyncHandle(Protocol[T_out]):
+    """A handle, whatever it gives: a Task[int] is no Task[int | str], by which handles of several kinds would be refused."""
+
+    def result(self, timeout: None = None) -> T_out: ...
+    def terminate(self) -> int: ...
+
+
+class SyncHandle(Protocol[T_out]):
+    """The same, of the sync style."""
+
+    def result(self, timeout: float | None = None) -> T_out: ...
+    def terminate(self) -> int: ...
+
+
+TaskT = TypeVar("TaskT", bound=AsyncHandle[object])
+SyncTaskT = TypeVar("SyncTaskT", bound=SyncHandle[object])
+KindT = TypeVar("KindT", bound=Task)
 
 CLOSED = "this client has no cluster any more: its `with dispycos.Client(...)` has ended, or it was closed"
 WHENS = (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED)
@@ -29,8 +48,14 @@ WHENS = (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED)
 class Together:
     """Of the async style: asyncio's own functions take the handles, too."""
 
+    @overload
+    async def gather(
+        self, *handles: AsyncHandle[T], return_exceptions: Literal[False] = False
+    ) -> list[T]: ...
+    @overload
+    async def gather(self, *handles: AsyncHandle[T], return_exceptions: bool) -> list[T | BaseException]: ...
     @brief
-    async def gather(self, *handles: Task[T], return_exceptions: bool = False) -> list[Any]:
+    async def gather(self, *handles: Any, return_exceptions: bool = False) -> list[Any]:
         """The values, in the order of the handles. The first error is raised; with `return_exceptions` errors stand for values.
 
         When the waiting is cancelled the tasks are. An error ends no other task.
@@ -38,16 +63,16 @@ class Together:
         return await asyncio.gather(*_of_style(handles, Task), return_exceptions=return_exceptions)
 
     @plain
-    def as_completed(
-        self, handles: Iterable[Task[T]], timeout: float | None = None
-    ) -> AsyncIterator[Task[T]]:
+    def as_completed(self, handles: Iterable[TaskT], timeout: float | None = None) -> AsyncIterator[TaskT]:
         """The handles, each when its task has ended: ``async for handle in client.as_completed(handles)``.
 
         Raises
         ------
         TimeoutError: not all have ended `timeout` seconds after the first was asked for; the tasks go on.
         """
-        values = _in_loop(_of_style(handles, Task), wait_time(timeout, "as_completed(): timeout"))
+        values: AsyncGenerator[Any, None] = _in_loop(
+            _of_style(handles, Task), wait_time(timeout, "as_completed(): timeout")
+        )
         return AsyncOneByOne(values, "client.as_completed(...)", "handle")
 
     @brief
@@ -64,7 +89,9 @@ class Together:
         waiting, timeout = _of_style(handles, Task), wait_time(timeout, "wait(): timeout")
         if not waiting:
             return set(), set()
-        return await asyncio.wait(waiting, timeout=timeout, return_when=return_when)
+        ended: Any = await asyncio.wait(waiting, timeout=timeout, return_when=return_when)
+        done, pending = ended
+        return done, pending
 
     @plain
     def cancel(self, handles: Iterable[Task[Any]]) -> int:
@@ -76,11 +103,11 @@ class SyncTogether:
     """Of the sync style. Ctrl-C while one of them waits ends the tasks that it waits for."""
 
     @overload
-    def gather(self, *handles: SyncTask[T], return_exceptions: Literal[False] = False) -> list[T]: ...
+    def gather(self, *handles: SyncHandle[T], return_exceptions: Literal[False] = False) -> list[T]: ...
     @overload
-    def gather(self, *handles: SyncTask[T], return_exceptions: bool) -> list[T | BaseException]: ...
+    def gather(self, *handles: SyncHandle[T], return_exceptions: bool) -> list[T | BaseException]: ...
     @plain
-    def gather(self, *handles: SyncTask[T], return_exceptions: bool = False) -> list[Any]:
+    def gather(self, *handles: Any, return_exceptions: bool = False) -> list[Any]:
         """The values, in the order of the handles. The first error is raised, as soon as it is there, and ends no other task;
         with `return_exceptions` errors stand for values.
         """
@@ -93,22 +120,22 @@ class SyncTogether:
         return [handle.result() for handle in handles]
 
     @plain
-    def as_completed(
-        self, handles: Iterable[SyncTask[T]], timeout: float | None = None
-    ) -> Iterator[SyncTask[T]]:
+    def as_completed(self, handles: Iterable[SyncTaskT], timeout: float | None = None) -> Iterator[SyncTaskT]:
         """The handles, each when its task has ended: ``for handle in client.as_completed(handles)``.
 
         Raises
         ------
         TimeoutError: not all have ended `timeout` seconds after this was called; the tasks go on.
         """
-        values = _short(_ends(_of_style(handles, SyncTask), timeout, "as_completed()"))
+        values: Generator[Any, None, None] = _short(
+            _ends(_of_style(handles, SyncTask), timeout, "as_completed()")
+        )
         return SyncOneByOne(values, "client.as_completed(...)", "handle")
 
     @plain
     def wait(
-        self, handles: Iterable[SyncTask[T]], timeout: float | None = None, return_when: str = ALL_COMPLETED
-    ) -> tuple[set[SyncTask[T]], set[SyncTask[T]]]:
+        self, handles: Iterable[SyncTaskT], timeout: float | None = None, return_when: str = ALL_COMPLETED
+    ) -> tuple[set[SyncTaskT], set[SyncTaskT]]:
         """(done, not done) as sets, as soon as `return_when` or after `timeout` seconds, which is no error.
 
         Parameters
@@ -117,7 +144,7 @@ class SyncTogether:
         """
         loop_thread().may_wait("wait()")
         _check(return_when)
-        waiting = _of_style(handles, SyncTask)
+        waiting: list[Any] = _of_style(handles, SyncTask)
         try:
             for handle in _ends(waiting, timeout, "wait()"):
                 if return_when == FIRST_COMPLETED:
@@ -212,7 +239,7 @@ def _check(return_when: str) -> None:
         raise ValueError(f"return_when must be one of {', '.join(WHENS)}, not {return_when!r}")
 
 
-def _of_style(handles: Iterable[TaskT], kind: type[Task]) -> list[TaskT]:
+def _of_style(handles: Iterable[Any], kind: type[KindT]) -> list[KindT]:
     """Each once for each time it is named. Raises TypeError: one is no handle, or of the other style."""
     if isinstance(handles, Task) or not isinstance(handles, Iterable):
         raise TypeError(f"a list of handles is needed, as [handle], not {_named(handles)}")

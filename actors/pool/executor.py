@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, overload
 
 from dispycos.config import wait_time
 from dispycos.living import refuse_in_server
@@ -36,8 +36,6 @@ from .kept import kept
 if TYPE_CHECKING:
     from ..tasks.submitting import Co, Gen, P, R, S, Y
 
-T = TypeVar("T")
-
 
 class ClientOptions(TypedDict, total=False):
     """What an Executor hands on to its Client."""
@@ -55,6 +53,14 @@ class ClientOptions(TypedDict, total=False):
     dest_path: str | os.PathLike[str]
     max_file_size: int | str
     local: bool
+
+
+class MapOptions(TypedDict, total=False):
+    """Of Executor.map, for type checkers."""
+
+    timeout: float | None
+    chunksize: int
+    buffersize: int | None
 
 
 START_S = 0.2  # who waits for the end looks so often whether there are servers
@@ -152,15 +158,23 @@ class Executor(concurrent.futures.Executor):
         must_be_callable(fn)
         return self._calls.submit((fn, args, kwargs))
 
+    # fmt: off
+    @overload
+    def map(self, fn: Callable[..., Co[R]], *iterables: Iterable[Any], **o: Unpack[MapOptions]) -> Iterator[R]: ...
+    @overload
+    def map(self, fn: Callable[..., Gen[Y, S, R]], *iterables: Iterable[Any], **o: Unpack[MapOptions]) -> Iterator[R]: ...
+    @overload
+    def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **o: Unpack[MapOptions]) -> Iterator[R]: ...
+    # fmt: on
     @plain
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[..., Any],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[Any]:
         """As the builtin map(fn, *iterables), with the calls on servers; the values come in order.
 
         When the iterator is left, or a call raises, what no server has yet is cancelled; at Ctrl-C the rest is ended, too.

@@ -12,12 +12,14 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 from dispycos.config import natural_number, wait_time
 
 from ..tasks.current import current_cell, host_of
 from ..tasks.waiting import within
+
+V = TypeVar("V")
 
 log = logging.getLogger("dispycos")
 
@@ -246,7 +248,7 @@ class Condition(Acquirable):
         if interrupt is not None:
             raise interrupt
 
-    async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+    async def wait_for(self, predicate: Callable[[], V], timeout: float | None = None) -> V:
         """Wait until the predicate is true, which is looked at after each notification; its last value."""
         loop = asyncio.get_running_loop()
         timeout = wait_time(timeout)

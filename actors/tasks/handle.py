@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 from contextvars import Context, copy_context
 from html import escape
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from dispycos.config import wait_time
 from dispycos.errors import DispycosError, RemoteError, TaskLost, TaskTerminated
@@ -133,7 +133,7 @@ class Handle(Actor, asyncio.Future[T]):
         self._own("reply").reply(value)
 
     @plain
-    def mailbox(self, policy: str | None = None) -> MailboxState:
+    def mailbox(self, policy: Literal["wait", "drop_oldest", "newest"] | None = None) -> MailboxState:
         """What is in this task's mailbox, and what becomes of messages for which there is no room. Only for the running task.
 
         Parameters
@@ -183,11 +183,12 @@ class Handle(Actor, asyncio.Future[T]):
             )
         return _wait(self)
 
-    def __iter__(self) -> Generator[Any, None, T]:
-        return self.__await__()
+    def __iter__(self) -> Generator[T, None, T]:  # not Any: else a handle would pass for a list of handles
+        yielding: Generator[Any, None, T] = self.__await__()
+        return yielding
 
+    # So ``yield rtask()`` waits for the value. It has no docstring: editors would show it for each variable that holds a handle.
     def __call__(self) -> Self:
-        """``yield rtask()`` waits for the value, as ``await rtask`` does."""
         return self
 
     @brief

@@ -32,6 +32,7 @@ with dispycos.Executor(2, initializer=print, initargs=("ready",)) as pool:
     assert_type(pool.submit(square, 3, scale=0.5).exception(), BaseException | None)
     assert_type(pool.map(square, range(10), chunksize=2), Iterator[float])
     assert_type(pool.submit(name, 3).result(), str)
+    assert_type(pool.map(name, range(10), buffersize=2), Iterator[str])
     assert_type(first(pool).result(), float)
     done, _ = concurrent.futures.wait([pool.submit(square, 3)])
     assert_type([future.result() for future in done], list[float])
@@ -41,3 +42,8 @@ with dispycos.Executor(2, initializer=print, initargs=("ready",)) as pool:
     pool.submit(square, 3, sacle=0.5)  # error
     pool.submit(name, "3")  # error
     text: str = pool.submit(square, 3).result()  # error
+    pool.map(square, [1], chunksize="2")  # error
+    pool.map(square, [1], bufsize=2)  # error
+    for letters in pool.map(name, [1]):
+        print(letters.real)  # error
+dispycos.Executor(node=["x"])  # error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, assert_type
 
-from dispycos import Client, Task
+from dispycos import Client, Map, Task
 
 
 def length(word: str) -> int:
@@ -40,9 +40,16 @@ async def right(client: Client, words: list[str]) -> None:
         assert_type(either, int | Exception)
     async for row, _ in client.map(max, [1], [2], [3], [4]):
         assert_type(row, Any)
+    async for _, maybe in client.map(length, words, return_exceptions=bool(words)):
+        assert_type(maybe, int | Exception)
+    async for word, size in client.options(retries=2, timeout=5).map(length, words):
+        assert_type(word, str)
+        assert_type(size, int)
+    assert_type({word: size async for word, size in client.map(length, words)}, dict[str, int])
     values = client.map(length, (word for word in words), chunksize=100)
     async for _ in values:
         pass
+    assert_type(values, Map[str, int])
     for _, error in values.failures:
         assert_type(error, Exception)
 
@@ -54,3 +61,5 @@ async def wrong(client: Client, words: list[str]) -> None:
     client.map(power, [2.0], ["3"])  # error
     client.map(steps, [1])  # error
     client.map(length, words, chunksize="100", ordred=True)  # error
+    client.options(retries=2).map(length, [1])  # error
+    client.map(length, words, kwargs=[1])  # error
