@@ -12,6 +12,7 @@ from dispycos.protocol.addresses import Location
 
 from ..tasks.ends import brief, plain
 from ..tasks.submitting import Task
+from .places import nodes_at, server_at
 
 if TYPE_CHECKING:
     from .lease import ClientLease
@@ -38,7 +39,11 @@ class ClusterCalls(ABC):
         ------
         TaskRefused: there is no such node; the text says which there are. NotPicklable: naming what in the arguments is not.
         """
-        self._cluster().enable_node(where, setup_args)
+        lease = self._cluster()
+        call = lease.setup_call("node_setup", setup_args)
+        with lease.changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.setups.enable_node(epoch, call, lease.runtime.clock())
         return 0
 
     @plain
@@ -51,7 +56,12 @@ class ClusterCalls(ABC):
         ------
         TaskRefused: there is no such server; the text says which there are. NotPicklable: naming what in the arguments is not.
         """
-        self._cluster().enable_server(location, setup_args)
+        lease = self._cluster()
+        call = lease.setup_call("server_setup", setup_args)
+        with lease.changing() as ledger:
+            setups = ledger.members.setups
+            spot, _ = server_at(location, [(spot, 0) for spot in setups.known_servers()])
+            setups.enable_server(spot, call, lease.runtime.clock())
         return 0
 
     @plain
@@ -64,13 +74,17 @@ class ClusterCalls(ABC):
         ------
         TaskRefused: there is no such server; the text says which there are. TypeError: it is no Location.
         """
-        self._cluster().suspend_server(location, suspended=True)
-        return 0
+        return self._suspend_server(location, suspended=True)
 
     @plain
     def resume_server(self, location: Location, /) -> int:
         """End suspend_server(). Returns 0; raises as that does."""
-        self._cluster().suspend_server(location, suspended=False)
+        return self._suspend_server(location, suspended=False)
+
+    def _suspend_server(self, location: Location, *, suspended: bool) -> int:
+        with self._cluster().changing() as ledger:
+            control = ledger.members.control
+            control.suspend_server(*server_at(location, control.servers()), suspended=suspended)
         return 0
 
     @plain
@@ -83,13 +97,17 @@ class ClusterCalls(ABC):
         ------
         TaskRefused: there is no such node; the text says which there are. TypeError: it is no place.
         """
-        self._cluster().suspend_node(where, suspended=True)
-        return 0
+        return self._suspend_node(where, suspended=True)
 
     @plain
     def resume_node(self, where: str | Location, /) -> int:
         """End suspend_node(). Returns 0; raises as that does."""
-        self._cluster().suspend_node(where, suspended=False)
+        return self._suspend_node(where, suspended=False)
+
+    def _suspend_node(self, where: str | Location, *, suspended: bool) -> int:
+        with self._cluster().changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.control.suspend_node(epoch, suspended=suspended)
         return 0
 
     @plain
@@ -108,7 +126,9 @@ class ClusterCalls(ABC):
         TaskRefused: there is no such server; the text says which there are. TypeError: a parameter of the wrong type.
         """
         terminate, restart = _flag(terminate, "terminate"), _flag(restart, "restart")
-        self._cluster().close_server(location, terminate=terminate, again=restart)
+        with self._cluster().changing() as ledger:
+            control = ledger.members.control
+            control.close_server(*server_at(location, control.servers()), terminate=terminate, again=restart)
         return 0
 
     @plain
@@ -132,7 +152,10 @@ class ClusterCalls(ABC):
         ------
         TaskRefused: there is no such node; the text says which there are. TypeError: a parameter of the wrong type.
         """
-        self._cluster().close_node(where, terminate=_flag(terminate, "terminate"), again=False)
+        terminate = _flag(terminate, "terminate")
+        with self._cluster().changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.control.close_node(epoch, terminate=terminate, again=False)
         return 0
 
     @plain
@@ -146,7 +169,13 @@ class ClusterCalls(ABC):
         ------
         TaskRefused, TypeError: as close_node(). NotPicklable: naming what in the arguments is not.
         """
-        self._cluster().restart_node(where, terminate=_flag(terminate, "terminate"), args=setup_args)
+        terminate, lease = _flag(terminate, "terminate"), self._cluster()
+        call = lease.setup_call("node_setup", setup_args)
+        with lease.changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                if setup_args:
+                    ledger.members.setups.nodes.calls[epoch] = call
+                ledger.members.control.close_node(epoch, terminate=terminate, again=True)
         return 0
 
     @plain
@@ -159,7 +188,10 @@ class ClusterCalls(ABC):
         ------
         TaskRefused: there is no such node; the text says which there are. TypeError: `flag` is no bool, or `where` no place.
         """
-        self._cluster().abandon_zombie(where, abandon=_flag(flag, "flag"))
+        abandon = _flag(flag, "flag")
+        with self._cluster().changing() as ledger:
+            for epoch in nodes_at(where, ledger.nodes):
+                ledger.members.control.abandon_zombie(epoch, abandon=abandon)
         return 0
 
     @plain

@@ -42,6 +42,10 @@ class Control:
     _renewing: set[int] = field(default_factory=set)  # nodes that are started anew, and have not said so yet
     _abandons: dict[int, bool] = field(default_factory=dict)  # what was said of single nodes
 
+    def servers(self) -> list[tuple[Spot, int]]:
+        """With the epochs of their nodes; those that are closed may be started again."""
+        return [*self._has.servers.values(), *self.closed.values()]
+
     # --- suspending ---
 
     def suspend_server(self, spot: Spot, node: int, *, suspended: bool) -> None:

@@ -15,7 +15,7 @@ from dispycos.errors import ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, listing
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CLIENT, Address, Location
-from dispycos.protocol.messages import ClientInfo, FilePlace, Spot
+from dispycos.protocol.messages import ClientInfo, FilePlace
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.transport.folders import FolderError, make_missing, make_private, temporary_folder
@@ -33,7 +33,7 @@ from .connect import Uplink
 from .ledger_body import LedgerBody
 from .local import GOODBYE_S, Home
 from .output import tell_unread
-from .places import nodes_at, server_at, servers_at
+from .places import servers_at
 from .shown import Shown, shown
 from .standing import scheduler_of
 from .status import DispycosNodeAllocate, choose
@@ -422,54 +422,14 @@ class ClientLease(LedgerBody):
         with self.changing() as ledger:
             ledger.standing.accept(offer, count)
 
-    def enable_node(self, where: str | Location, args: tuple[Any, ...]) -> None:
-        call = self._setup_call(self.wishes.node_setup, "node_setup", args)
-        with self.changing() as ledger:
-            for epoch in nodes_at(where, ledger.nodes):
-                ledger.members.setups.enable_node(epoch, call, self.runtime.clock())
-
-    def enable_server(self, where: Location, args: tuple[Any, ...]) -> None:
-        call = self._setup_call(self.wishes.server_setup, "server_setup", args)
-        with self.changing() as ledger:
-            setups = ledger.members.setups
-            spot, _ = server_at(where, [(spot, 0) for spot in setups.known_servers()])
-            setups.enable_server(spot, call, self.runtime.clock())
-
-    def suspend_server(self, where: Location, *, suspended: bool) -> None:
-        with self.changing() as ledger:
-            ledger.members.control.suspend_server(*server_at(where, self._servers()), suspended=suspended)
-
-    def close_server(self, where: Location, *, terminate: bool, again: bool) -> None:
-        with self.changing() as ledger:
-            spot, node = server_at(where, self._servers())
-            ledger.members.control.close_server(spot, node, terminate=terminate, again=again)
-
-    def suspend_node(self, where: str | Location, *, suspended: bool) -> None:
-        with self.changing() as ledger:
-            for epoch in nodes_at(where, ledger.nodes):
-                ledger.members.control.suspend_node(epoch, suspended=suspended)
-
-    def close_node(self, where: str | Location, *, terminate: bool, again: bool) -> None:
-        with self.changing() as ledger:
-            for epoch in nodes_at(where, ledger.nodes):
-                ledger.members.control.close_node(epoch, terminate=terminate, again=again)
-
-    def restart_node(self, where: str | Location, *, terminate: bool, args: tuple[Any, ...]) -> None:
-        call = self._setup_call(self.wishes.node_setup, "node_setup", args)
+    def setup_call(self, what: str, args: tuple[Any, ...]) -> SetupCall | None:
+        """`what`: node_setup or server_setup. Raises TypeError: it is not there to have arguments. NotPicklable."""
+        given: SetupCall | None = getattr(self.wishes, what)
+        if given is not None:
+            return self.payloads.setup_call(given.function, args)
         if args:
-            with self.changing() as ledger:
-                for epoch in nodes_at(where, ledger.nodes):
-                    ledger.members.setups.nodes.calls[epoch] = call
-        self.close_node(where, terminate=terminate, again=True)
-
-    def abandon_zombie(self, where: str | Location, *, abandon: bool) -> None:
-        with self.changing() as ledger:
-            for epoch in nodes_at(where, ledger.nodes):
-                ledger.members.control.abandon_zombie(epoch, abandon=abandon)
-
-    def _servers(self) -> list[tuple[Spot, int]]:
-        """With those that are closed, and may be started again."""
-        return [*self.ledger.servers.values(), *self.ledger.members.control.closed.values()]
+            raise TypeError(f"arguments for {what}, but this client has none: Client({what}=function)")
+        return None
 
     # --- files
 
@@ -498,10 +458,3 @@ class ClientLease(LedgerBody):
         super().forget_nearby(epoch)
         if self._receiver is not None:
             self._receiver.machine.peer_gone(epoch)
-
-    def _setup_call(self, given: SetupCall | None, what: str, args: tuple[Any, ...]) -> SetupCall | None:
-        if given is None:
-            if args:
-                raise TypeError(f"arguments for {what}, but this client has none: Client({what}=function)")
-            return None
-        return self.payloads.setup_call(given.function, args)

@@ -241,9 +241,10 @@ class Nodes:
         for epoch, node in self._known.items():
             if node._limit is not None and node._state is NodeState.UP:
                 lease: Any = self._client._lease
-                spots = sorted(spot for spot, home in self._ledger().servers.values() if home == epoch)
-                for number, spot in enumerate(spots):
-                    lease.suspend_server(Location(spot.addr, spot.port), suspended=number >= node._limit)
+                with lease.changing() as ledger:
+                    spots = sorted(spot for spot, home in ledger.servers.values() if home == epoch)
+                    for number, spot in enumerate(spots):
+                        ledger.members.control.suspend_server(spot, epoch, suspended=number >= node._limit)
 
     # --- the end ---
 
