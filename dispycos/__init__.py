@@ -67,7 +67,9 @@ else:  # type checkers would take it for a sign that there is any name
     def __getattr__(name: str) -> Any:
         place = _PLACES.get(name)
         if place is None:
-            raise AttributeError(f"module 'dispycos' has no attribute {name!r}")
+            from dispycos.habits import MODULE, hint
+
+            raise AttributeError(f"module 'dispycos' has no attribute {name!r}{hint(MODULE, name)}")
         module, _, attribute = place.partition(":")
         value = getattr(import_module(f"dispycos.{module}"), attribute or name)
         globals()[name] = value

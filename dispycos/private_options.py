@@ -22,6 +22,7 @@ from .config import (
     parse_size,
     parse_whole,
 )
+from .habits import no_keyword
 
 PRIVATE_OPTIONS: dict[str, Parser] = {
     "nodes": lambda text: HostPort(*parse_nodes(text)),
@@ -54,8 +55,8 @@ def texts_of(options: Mapping[str, object]) -> dict[str, list[str]]:
         name = ALIASES.get(given, given)
         if name not in PRIVATE_OPTIONS:
             raise TypeError(
-                f"Scheduler() has no option {name}; there are {', '.join(PRIVATE_OPTIONS)}. "
-                "Others are options of the commands `dispycos scheduler` and `dispycos node`"
+                no_keyword(f"Scheduler() has no option {name}", name, PRIVATE_OPTIONS)
+                + ". Others are options of the commands `dispycos scheduler` and `dispycos node`"
             )
         if value is not None:
             items = value if name in SEVERAL and isinstance(value, list | tuple) else [value]

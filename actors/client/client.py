@@ -17,17 +17,18 @@ from dispycos.brokers.private import Waiting
 from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds, wait_time
 from dispycos.config import flag as _flag
 from dispycos.errors import NotScheduled, TaskLost
+from dispycos.habits import CLIENT, hint
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 
-from ..tasks.current import ipython, running_loop
+from ..tasks.current import host_of, ipython, running_loop
 from ..tasks.ends import brief, plain
 from ..tasks.options import Options
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task
 from .cluster_calls import ClusterCalls
 from .program_name import program_name
-from .together import CLOSED, Together
+from .together import CLOSED, Together, would_wait_for_itself
 
 if TYPE_CHECKING:
     from .code import SetupCall
@@ -173,6 +174,7 @@ class Client(Submits, Together, ClusterCalls):
         ScheduleError: no such scheduler, wrong secret, or it refused; the text says what to do.
         """
         refuse_in_server("a Client")
+        _refuse_trio()
         from .in_process import InProcess
         from .lease import ClientLease
         from .local import GOODBYE_S, home_of_this_loop
@@ -280,19 +282,23 @@ class Client(Submits, Together, ClusterCalls):
         assert self._sync is not None
         self._sync._exit(kind)
 
+    @brief
     async def __aenter__(self) -> Client:
         if self._is_sync and self._lease is not None and not self._lease.left.done():
             raise RuntimeError(
                 "this Client is in use in the sync style (`with`): use what that gave, without await"
             )
-        if sys.modules.get("trio") is not None and asyncio_is_missing():
-            raise RuntimeError(
-                "dispycos needs an asyncio event loop, and this is trio: run it by anyio's asyncio backend, or use "
-                "`with dispycos.Client(...)` in a thread (trio.to_thread.run_sync)"
-            )
+        _refuse_trio()
+        home = getattr(host_of(asyncio.get_running_loop()), "home", None)
+        here, ahead = asyncio.current_task(), home.first() if home is not None else None
+        if ahead is not None and ahead.inside is here and not (ahead.is_leaving or self._is_local):
+            raise RuntimeError(would_wait_for_itself(ahead.title, "this asyncio Task"))
         await self.schedule()
+        assert self._lease is not None
+        self._lease.inside = here
         return self
 
+    @brief
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -368,7 +374,7 @@ class Client(Submits, Together, ClusterCalls):
 
         @plain
         def __getattr__(self, name: str) -> NoReturn:
-            instead = f": {OF_SYNC}" if name in ("me", "receive", "reply") else ""
+            instead = f": {OF_SYNC}" if name in ("me", "receive", "reply") else hint(CLIENT, name)
             raise AttributeError(f"a Client has no {name!r}{instead}", name=name, obj=self)
 
     def __reduce__(self) -> NoReturn:
@@ -432,8 +438,12 @@ class Client(Submits, Together, ClusterCalls):
         return lease.submit(function, args, kwargs, options)
 
 
-def asyncio_is_missing() -> bool:
-    return running_loop() is None
+def _refuse_trio() -> None:
+    if sys.modules.get("trio") is not None and running_loop() is None:
+        raise RuntimeError(
+            "dispycos needs an asyncio event loop, and this is trio: run it by anyio's asyncio backend, or use "
+            "`with dispycos.Client(...)` in a thread (trio.to_thread.run_sync)"
+        )
 
 
 async def _within(

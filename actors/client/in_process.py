@@ -109,6 +109,7 @@ class InProcess:
         self.is_open = False
         self.is_forsaken = False
         self.yields = False
+        self.inside: object = None
         self.scheduled: asyncio.Future[None] = self.loop.create_future()
         self.left: asyncio.Future[None] = self.loop.create_future()
         self.waits_for = "it has not begun"

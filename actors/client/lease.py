@@ -90,6 +90,7 @@ class ClientLease(LedgerBody):
         self.is_open = False  # it has the cluster, and nobody has said that it should go
         self.is_forsaken = False  # nobody refers to its client
         self.yields = False  # an Executor's, which goes on with the client that waits
+        self.inside: object = None
         self.added: list[DispycosNodeAllocate] = []  # to those in its wishes
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
         setups = self.ledger.members.setups

@@ -35,6 +35,7 @@ class Held(Protocol):
     title: str  # for people: which of the program's clients it is
     is_forsaken: bool  # nobody refers to its client
     yields: bool  # it leaves when another waits: its users go on with that one
+    inside: object  # the asyncio.Task that is in the `async with` of its client; None: nobody
     left: asyncio.Future[None]  # the next in line may go on
 
     @property

@@ -6,6 +6,7 @@ Its work is done by the Client, on the program's loop thread (loop_thread.py). H
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
 from dispycos.config import wait_time
 from dispycos.errors import NotScheduled, TaskLost
+from dispycos.habits import CLIENT, hint
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Location
 
@@ -25,7 +27,7 @@ from .in_process import InProcess
 from .loop_thread import LoopThread, is_cell, loop_thread
 from .sync_submitting import SyncSubmits
 from .sync_task import SyncTask, of_sync_style, open_in_thread
-from .together import CLOSED, SyncTogether
+from .together import CLOSED, SyncTogether, would_wait_for_itself
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
@@ -77,11 +79,13 @@ class SyncClient(SyncSubmits, SyncTogether):
         self._receiving = asyncio.Lock()
 
     def _enter(self, *, is_kept: bool) -> None:
-        self._must_not_wait_for_itself(is_kept=is_kept)
+        self._thread.may_wait("with dispycos.Client()")
+        if not self._client._is_local:  # such a one waits for nobody
+            self._must_not_wait_for_itself(is_kept=is_kept)
         self._call(self._client.schedule(), "with dispycos.Client()")
         lease = self._here()
         here = threading.current_thread()
-        if not is_kept and ((outer := self._thread.inside.get(here)) is None or outer.is_leaving):
+        if (outer := self._thread.inside.get(here)) is None or outer.is_leaving:
             self._thread.inside[here] = lease
         if is_kept and is_cell():
             self._thread.opened = lease
@@ -93,23 +97,24 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     def _must_not_wait_for_itself(self, *, is_kept: bool) -> None:
         """Raises RuntimeError where the one that has the cluster can only be left by who would wait here."""
-        self._thread.may_wait("with dispycos.Client()")
-        if self._client._is_local:  # it waits for nobody
-            return
         opened = self._thread.opened if is_cell() else None
         if opened is not None and is_kept:  # the same cell is run again
             opened.forsake_soon()
-        for ahead in (None if is_kept else opened, self._thread.inside.get(threading.current_thread())):
-            if ahead is not None and not ahead.is_leaving:
-                raise RuntimeError(
-                    f"{ahead.title} has the cluster, and this thread, which would wait for it here, has to leave it first: use "
-                    f"that client, or close it first"
-                )
+        inside = self._thread.inside.get(threading.current_thread())
+        ahead = [
+            lease for lease in (opened, inside) if lease is not None and not (lease is opened and is_kept)
+        ]
+        if not ahead:
+            return
+        gc.collect()  # a client to which nobody refers any more may be left in a cycle
+
+        async def has_it() -> list[Any]:
+            return [lease for lease in ahead if not lease.is_leaving]
+
+        if found := self._call(has_it(), "with dispycos.Client()"):
+            raise RuntimeError(would_wait_for_itself(found[0].title, "this thread"))
 
     def _exit(self, kind: type[BaseException] | None) -> None:
-        here = threading.current_thread()
-        if self._thread.inside.get(here) is self._client._lease:
-            del self._thread.inside[here]
         lost = self._leave(terminate=kind is not None)
         if lost is not None:
             raise lost
@@ -117,6 +122,9 @@ class SyncClient(SyncSubmits, SyncTogether):
     def _leave(self, **how: Any) -> TaskLost | None:
         if self._thread.has_ended:  # a __del__, or a generator that is left, closes it once more
             return None
+        here = threading.current_thread()
+        if self._thread.inside.get(here) is self._client._lease:
+            del self._thread.inside[here]
 
         async def leave() -> TaskLost | None:
             try:
@@ -263,10 +271,10 @@ class SyncClient(SyncSubmits, SyncTogether):
 
         @plain
         def __getattr__(self, name: str) -> NoReturn:
-            text = NOT_HERE.get(
-                name, f"a client of the sync style (`with dispycos.Client()`) has no {name!r}"
+            text = (
+                f"a client of the sync style (`with dispycos.Client()`) has no {name!r}{hint(CLIENT, name)}"
             )
-            raise AttributeError(text, name=name, obj=self)
+            raise AttributeError(NOT_HERE.get(name, text), name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         reduced: tuple[Any, ...] = self._client.__reduce__()

@@ -45,6 +45,14 @@ CLOSED = "this client has no cluster any more: its `with dispycos.Client(...)` h
 WHENS = (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED)
 
 
+def would_wait_for_itself(ahead: str, who: str) -> str:
+    """Of one client that is opened inside of another."""
+    return (
+        f"{ahead} has the cluster, and {who}, which would wait for it here, has to leave it first: use that client, or close it "
+        f"first"
+    )
+
+
 class Together:
     """Of the async style: asyncio's own functions take the handles, too."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
@@ -103,7 +104,9 @@ def explain(error: BaseException) -> None:
         ours = error.name == f"{__package__}.config" or str(error.name).split(".")[0] in ("pycos", "dispy")
         note = LACKS if ours else ""
     elif isinstance(error, TypeError) and "got an unexpected keyword argument" in str(error):
-        note = LACKS if str(error).split(".")[0] in {**TASKS, **DISPYCOS, **ASYNCFILE, **DISPY} else ""
+        note = (
+            LACKS if re.split(r"[.(]", str(error))[0] in {**TASKS, **DISPYCOS, **ASYNCFILE, **DISPY} else ""
+        )
     elif isinstance(error, AttributeError):
         kind = error.obj if isinstance(error.obj, type) else type(error.obj)
         note = LACKS if kind.__module__.startswith("dispycos.") else ""

@@ -344,5 +344,6 @@ def _generator_of(call: Call) -> Any:
 Handles.task_class = Task
 Swap.shown = staticmethod(_generator_of)
 Execution.as_thrown = staticmethod(_as_thrown)  # type: ignore[method-assign]
+Execution.refuses_unheard = False
 
 __all__ = ["DispycosError", "MonitorStatus", "Task", "TaskRefused", "cur_task"]

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, overload
 
 from dispycos.config import wait_time
+from dispycos.habits import no_keyword
 from dispycos.living import refuse_in_server
 from dispycos.notices import PATIENCE_S, next_pause
 
@@ -66,6 +67,7 @@ class MapOptions(TypedDict, total=False):
 START_S = 0.2  # who waits for the end looks so often whether there are servers
 
 OPTIONS = tuple(ClientOptions.__annotations__)
+OF_EXECUTOR = ("max_workers", "initializer", "initargs", "client", "retries", *OPTIONS)
 
 
 class Executor(concurrent.futures.Executor):
@@ -126,8 +128,9 @@ class Executor(concurrent.futures.Executor):
             initializer = None
         unknown = [name for name in options if name not in OPTIONS]
         if unknown:
-            known = ", ".join(OPTIONS)
-            raise TypeError(f"Executor() has no parameter {unknown[0]!r}; those of its Client are {known}")
+            raise TypeError(
+                no_keyword(f"Executor() has no parameter {unknown[0]!r}", unknown[0], OF_EXECUTOR)
+            )
         self._calls = Calls(
             loop_thread().loop,
             Cluster(options, client, place := place_of_caller()),

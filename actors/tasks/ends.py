@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
+
+from dispycos.habits import no_keyword
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +88,7 @@ def plain(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except BaseException as error:
+            _explain_keyword(error, method, kwargs)
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
@@ -101,10 +105,26 @@ def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[
         try:
             return await method(*args, **kwargs)
         except BaseException as error:
+            _explain_keyword(error, method, kwargs)
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
     return awaited
+
+
+def _explain_keyword(error: BaseException, method: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Python has refused the call: what is meant by a name that others use, and which there are."""
+    frame = error.__traceback__
+    if not (given and isinstance(error, TypeError) and frame is not None and frame.tb_next is None):
+        return
+    parameters = inspect.signature(method).parameters.values()
+    known = [
+        each.name for each in parameters if each.kind is not each.POSITIONAL_ONLY and each.name != "self"
+    ]
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        text = str(error).replace(".__init__()", "()")
+        error.args = (no_keyword(text, unknown, known),)
 
 
 def is_ours(names: Mapping[str, Any]) -> bool:

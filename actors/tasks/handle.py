@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from dispycos.config import wait_time
 from dispycos.errors import DispycosError, RemoteError, TaskLost, TaskTerminated
+from dispycos.habits import HANDLE, hint
 from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.status import ENDED, OutcomeKind
 
@@ -340,15 +341,6 @@ class Handle(Actor, asyncio.Future[T]):
         """By a handle of another process; perhaps on the relief thread."""
         self._asked = self._asked or (None,)
 
-    @property
-    @plain
-    def _condition(self) -> NoReturn:
-        """What concurrent.futures asks for, whose functions are for its own futures only."""
-        raise AttributeError(
-            f"{self.name}: concurrent.futures does not wait for handles of tasks; client.wait() and client.as_completed() do, and "
-            f"in the async style asyncio's functions; the futures of a dispycos.Executor are for concurrent.futures"
-        )
-
     def set_result(self, result: Any, /) -> None:
         raise RuntimeError("the outcome of a task is its own: set_result() is not for handles")
 
@@ -382,6 +374,15 @@ class Handle(Actor, asyncio.Future[T]):
         """A task of this process has failed, and nobody waits: if nobody looks either, asyncio tells when this handle goes."""
         if isinstance(error, Exception):
             super().set_exception(bearable(error, self.name))
+
+    # --- what it is not for ---
+
+    if not TYPE_CHECKING:
+
+        @plain
+        def __getattr__(self, name: str) -> NoReturn:
+            text = f"'Task' object has no attribute {name!r}{hint(HANDLE, name)}"
+            raise AttributeError(text, name=name, obj=self)
 
     # --- identity ---
 
@@ -509,7 +510,14 @@ def _rebuild(
     is_value: bool = False,
 ) -> Handle[Any]:
     """Unpickle a handle: the same object's state where it is known, else a handle that works from here."""
-    handle: Handle[Any] = current_host().handle(
+    try:
+        host = current_host()
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"the handle of {name} can be used in its program and its tasks, and this is another process, or a thread without "
+            f"their event loop: pass on its value ({error})"
+        ) from None
+    handle: Handle[Any] = host.handle(
         Address(*home),
         name,
         Address(*direct) if direct else None,

@@ -23,6 +23,7 @@ from typing import (
 )
 
 from dispycos.config import flag, positive_seconds
+from dispycos.habits import KEYWORDS, hint, no_keyword
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import OutcomeKind
 
@@ -381,6 +382,7 @@ else:
     called_as_start_at = called_as_start
 
 
+SAID_OF_TASKS = OF_OPTIONS.union(KEYWORDS)
 OF_MAP = ("ordered", "return_exceptions", "chunksize", "retries", "timeout", "progress", "kwargs")
 
 
@@ -407,7 +409,7 @@ class Submitter(ABC, Generic[TaskT, OptionedT]):
         **how: Any,
     ) -> TaskT:
         must_be_callable(function)
-        if kwargs and not OF_OPTIONS.isdisjoint(kwargs):
+        if kwargs and not SAID_OF_TASKS.isdisjoint(kwargs):
             refuse_options(function, kwargs)
         return self._run(function, args, kwargs, self._options.of_call(retries, **how))
 
@@ -636,10 +638,9 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         if unknown:
             first = next(iter(unknown))
             of_tasks = f"client.options({first}=...).map has that, and " if first in OF_OPTIONS else ""
-            known = ", ".join(OF_MAP)
+            text = no_keyword(f"map() has no option {', '.join(unknown)}", first, OF_MAP)
             raise TypeError(
-                f"map() has no option {', '.join(unknown)}; it has {known}; {of_tasks}arguments of the function itself are given "
-                f"as kwargs={{{first!r}: ...}}"
+                f"{text}; {of_tasks}arguments of the function itself are given as kwargs={{{first!r}: ...}}"
             )
         if not iterables:
             raise TypeError("map() needs an iterable beside the function")
@@ -735,12 +736,14 @@ def refuse_options(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> N
     """Raises TypeError: what this function takes for no argument of its own is meant for options()."""
     if (taken := keywords_of(function)) is None:
         return
-    meant = [name for name in kwargs if name in OF_OPTIONS and name not in taken]
+    meant = [name for name in kwargs if name in SAID_OF_TASKS and name not in taken]
     if meant:
-        given = ", ".join(f"{name}={kwargs[name]!r}" for name in meant)
-        raise TypeError(
-            f"{name_of(function)} has no parameter {meant[0]!r}; if it is about the task: client.options({given}).submit(...)"
-        )
+        ours = ", ".join(f"{name}={kwargs[name]!r}" for name in meant if name in OF_OPTIONS)
+        if ours:
+            remedy = f"; if it is about the task: client.options({ours}).submit(...)"
+        else:
+            remedy = hint(KEYWORDS, meant[0])
+        raise TypeError(f"{name_of(function)} has no parameter {meant[0]!r}{remedy}")
 
 
 def _chunksize(chunksize: object) -> int | None:

@@ -299,7 +299,7 @@ def test_the_real_one_ends_quietly_without_orders(own_home: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"no_such_thing": 1}, TypeError, r"no option no_such_thing; there are nodes, ip_addr.*cpus"),
+        ({"no_such_thing": 1}, TypeError, r"no option no_such_thing; it has nodes, ip_addr.*cpus"),
         ({"tcp_port": 9705}, TypeError, "no option tcp_port; .*`dispycos scheduler`"),
         ({"cpus": "two"}, ValueError, "cpus: 'two' is not"),
         ({"cpus": True}, TypeError, "cpus cannot be True"),

@@ -142,13 +142,66 @@ def test_what_is_about_the_task_and_not_for_its_function_is_refused_where_it_is_
         client.map(double, [1], priority=3)
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda client: Client(cpus=2),  # type: ignore[call-arg]
+            r"^Client\(\) got .*'cpus'.*: CPUs .*Scheduler\(cpus=2\).*; it has components,",
+        ),
+        (
+            lambda client: Client(address="a:1"),  # type: ignore[call-arg]
+            r"'address'.*: a machine .*nodes=\['host'\]",
+        ),
+        (
+            lambda client: dispycos.Executor(n_workers=2),  # type: ignore[call-arg]
+            r"'n_workers': CPUs .*; it has max_workers, ",
+        ),
+        (
+            lambda client: dispycos.Scheduler(num_cpus=2),  # type: ignore[call-arg]
+            r"num_cpus: CPUs .*; it has .*cpus, ",
+        ),
+        (
+            lambda client: client.submit(double, 1, num_gpus=1),
+            r"double has no parameter 'num_gpus': .*gpus=1",
+        ),
+        (
+            lambda client: client.map(double, [1], chunk_size=2),
+            r"chunk_size: client.map\(f, xs, chunksize=100",
+        ),
+        (lambda client: client.close(wait=True), r"'wait'.*; it has await_io, terminate, timeout$"),
+        (lambda client: client.scatter, r"no 'scatter': what tasks need"),
+        (lambda client: getattr(Client(), "apply_async"), r"no 'apply_async': submit\(f, x\)"),  # noqa: B009
+        (lambda client: client.submit(double, 1).get, r"'Task' object has no attribute 'get': result\(\)"),
+        (
+            lambda client: getattr(dispycos, "LocalCluster"),  # noqa: B009
+            r"no attribute 'LocalCluster': `with dispycos.Client\(\)",
+        ),
+    ],
+)
+def test_names_that_other_libraries_have_are_translated(
+    client: Any, call: Callable[[Any], Any], words: str
+) -> None:
+    with pytest.raises((TypeError, AttributeError), match=words):
+        call(client)
+
+
+def test_a_wrong_keyword_in_what_a_call_calls_is_told_as_it_is(client: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        client.submit(double, y=1).result()
+    assert str(caught.value).endswith("double() got an unexpected keyword argument 'y'")
+
+
 def test_a_traceback_of_a_wrong_call_ends_in_the_line_that_made_it(client: Any) -> None:
     handle = client.submit(double, 1)
     opened = Client(local=True)
     calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: client.submit(double, 1, gpus=1), "no parameter 'gpus'"),
         (lambda: client.submit(handle), "a task needs a function, not SyncTask"),
-        (lambda: client.options(foo=1), r"^Client.options\(\) got an unexpected keyword argument 'foo'"),
+        (
+            lambda: client.options(foo=1),
+            r"^Client.options\(\) got an unexpected keyword argument 'foo'.*; it has timeout, retries, ",
+        ),
         (lambda: client.cancel(handle, handle), r"^SyncClient.cancel\(\) takes 2 positional arguments"),
         (lambda: client.starmap, "has no 'starmap'"),
         (lambda: client.gather(client.map(double, [1])), r"what client.map gives are values.*list\("),
@@ -169,7 +222,7 @@ def test_a_traceback_of_a_wrong_call_ends_in_the_line_that_made_it(client: Any) 
         (lambda: Client(nodes=5), "nodes must be a list"),
         (lambda: opened.submit(double, 1), "has no cluster: use"),
         (lambda: dispycos.Executor(initargs=5), "initargs must be a tuple"),  # type: ignore[arg-type]
-        (lambda: dispycos.Task(double), "no running event loop"),
+        (lambda: dispycos.Task(nap, 1), "no running event loop"),
         (lambda: dispycos.run(3), "needs a function or a coroutine, not int"),  # type: ignore[call-overload]
     ]
     for call, words in calls:
@@ -407,11 +460,30 @@ def test_who_would_wait_for_himself_is_told_so_at_once(monkeypatch: pytest.Monke
         with pytest.raises(RuntimeError, match=r"has the cluster, and this thread"):
             enter()
         assert outer.submit(double, 3).result() == 6
+    kept = Client(local=True).open()
+    with pytest.raises(RuntimeError, match=r"has the cluster, and this thread"):
+        enter()
+    kept.close()
     monkeypatch.setattr("dispycos.actors.client.sync_client.is_cell", lambda: True)
     first = Client(local=True).open()
     with pytest.raises(RuntimeError, match=r"has the cluster, and this thread"):
         enter()
     first.close()
+
+
+def test_who_would_wait_for_itself_in_the_async_style_is_told_so_at_once() -> None:
+    async def main() -> None:
+        async with Client(local=True):
+            with pytest.raises(
+                RuntimeError, match=r"has the cluster, and this asyncio Task.*close it first"
+            ) as caught:
+                async with Client():
+                    pytest.fail("it has the cluster")
+            assert not has_our_frames(caught.value)
+            async with Client(local=True) as inner:
+                assert await inner.submit(double, 2) == 4, "which waits for nobody"
+
+    asyncio.run(main())
 
 
 # --- the Executor ---

@@ -31,7 +31,7 @@ import dispycos
         (
             {"thread_name_prefix": "x"},
             TypeError,
-            "no parameter 'thread_name_prefix'; those of its Client are components",
+            "no parameter 'thread_name_prefix'; it has max_workers,.*components",
         ),
         ({"client": 3}, TypeError, "client must be one of the sync style, not int"),
         ({"client": dispycos.Client()}, TypeError, "not Client: open it by `with`, and give what that gives"),

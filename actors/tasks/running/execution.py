@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import warnings
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _set_running_loop as set_running_loop  # documented for those who make loops
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
@@ -25,6 +26,7 @@ from types import CoroutineType, GeneratorType
 from typing import Any
 
 from dispycos.errors import HotSwapException
+from dispycos.protocol.texts import cut
 
 from ..calling import COMMON, can_suspend
 from ..ends import Due, Outcome, Raised, Returned, made, raised
@@ -34,6 +36,7 @@ from .interrupts import Interrupts, Owner, enter_user_code
 IMMEDIATE_STEPS_MAX = 64  # resumptions of a generator in one turn of the loop ...
 IMMEDIATE_S = 0.005  # ... and for how long it may go on with them
 INTERRUPT_ATTEMPTS_MAX = 16
+SHOWN_MAX = 60  # characters of a value
 
 log = logging.getLogger("dispycos")
 
@@ -59,6 +62,11 @@ def is_coroutine(value: Any) -> bool:
     return kind is CoroutineType or (kind not in COMMON and isinstance(value, Coroutine))
 
 
+def _is_said_by_calls(value: Any) -> bool:
+    """Of those that are there for what they do: yield handle.send(x)."""
+    return value is None or type(value) is bool or (type(value) is int and value == 0)
+
+
 class Execution(Between):
     """One running user function, as its asyncio.Task runs it; `on_done` hears its outcome once, outside any step."""
 
@@ -67,6 +75,7 @@ class Execution(Between):
         "_context",
         "_due",
         "_generators",
+        "_has_waited",
         "_interrupts",
         "_is_cancelling",
         "_loop",
@@ -75,7 +84,10 @@ class Execution(Between):
         "_owner",
         "_refused",
         "_task",
+        "_unheard",
     )
+
+    refuses_unheard = True  # what a generator yields to nobody
 
     def __init__(
         self,
@@ -96,6 +108,8 @@ class Execution(Between):
         self._due: Due | None = None  # to be thrown in at the next resumption
         self._generators: Sequence[Generator[Any, Any, Any]] = ()  # as _resume has them
         self._is_cancelling = False  # by us, so that what is due is thrown in
+        self._unheard: tuple[Any, ...] = ()  # the first value that was yielded and is nothing to wait for
+        self._has_waited = False  # a yield was for something
         self._coroutine = None  # not there yet
         self._task: asyncio.Task[Any] | None = None  # None: in its first step at most, or over
         self._outcome: Outcome | None = None  # of a first step that was all
@@ -239,9 +253,10 @@ class Execution(Between):
         """What this generator gets of it."""
         return error
 
-    async def _resume(self, generator: Generator[Any, Any, Any]) -> Any:
+    async def _resume(self, generator: GeneratorType[Any, Any, Any]) -> Any:
         """Its value: a yield calls another generator, awaits what can be awaited, lets others run, or gives a value back."""
-        generators = [generator]  # the called ones above their callers
+        names = getattr(generator.gi_frame, "f_globals", {})
+        generators: list[Generator[Any, Any, Any]] = [generator]  # the called ones above their callers
         self._generators = generators
         outcome: Outcome = Returned(None)  # what goes into the innermost one next
         turn, count, until = 0, 0, 0.0
@@ -270,6 +285,8 @@ class Execution(Between):
                     else:
                         outcome = Returned(await yielded if self._can_await(yielded) else yielded)
                     had_its_share = count >= IMMEDIATE_STEPS_MAX or self._loop.time() >= until
+                    if yielded is None:
+                        self._has_waited = True
                     if yielded is None or (had_its_share and turn == self._interrupts.steps):
                         await asyncio.sleep(0)
                 except BaseException as error:
@@ -278,6 +295,8 @@ class Execution(Between):
                     outcome = raised(error)
             if isinstance(outcome, Raised):
                 raise outcome.error
+            if outcome.value is None and self._unheard and self.refuses_unheard:
+                self._tell_unheard(generator, names)
             return outcome.value
         finally:
             del outcome
@@ -286,10 +305,28 @@ class Execution(Between):
 
     def _can_await(self, yielded: Any) -> bool:
         if not asyncio.isfuture(yielded):
-            return inspect.isawaitable(yielded)
+            can = inspect.isawaitable(yielded)
+            if can:
+                self._has_waited = True
+            elif not self._unheard and not _is_said_by_calls(yielded):
+                self._unheard = (yielded,)
+            return can
+        self._has_waited = True
         if yielded.get_loop() is not self._loop:
             raise RuntimeError(f"{yielded!r} belongs to another event loop")
         return True
+
+    def _tell_unheard(self, generator: GeneratorType[Any, Any, Any], names: dict[str, Any]) -> None:
+        """It returned None. Raises TypeError if it never waited: then it is no task by its yields."""
+        name, code = generator.__name__, generator.gi_code
+        text = (
+            f"{name} yields values, as {cut(repr(self._unheard[0]), SHOWN_MAX)}, which nobody gets: a task's value is what it "
+            f"returns, and its `yield` waits, as `await` does. Return a list of them, or send them, by handle.send(value)"
+        )
+        if not self._has_waited:
+            raise TypeError(text)
+        told = names.setdefault("__warningregistry__", {})  # once, as by warn() at that line
+        warnings.warn_explicit(text, RuntimeWarning, code.co_filename, code.co_firstlineno, registry=told)
 
     # -- steps
 

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -268,7 +269,7 @@ def test_every_step_runs_in_the_context_and_is_a_step_of_its_owner(stage: BareSt
         note()
         yield
         note()
-        yield 5
+        yield 0
         note()
         yield inner()
         note()
@@ -336,6 +337,58 @@ def test_a_yield_gives_back_values_calls_generators_and_awaits_awaitables(stage:
 
     expected = [5, None, "text", 7, 8, "done", "later", "late", [1], "slept"]
     assert stage.run_one(generator) == Returned(expected)
+
+
+def test_values_that_a_generator_yields_to_nobody_are_an_error(stage: BareStage) -> None:
+    def squares(n: int) -> Generator[Any, Any, None]:
+        for each in range(n):
+            yield each * each
+
+    def called(n: int) -> Generator[Any, Any, None]:
+        yield squares(n)
+
+    for function in (squares, called):
+        error = error_of(stage.run_one(function, 3))
+        assert isinstance(error, TypeError)
+        assert f"{function.__name__} yields values, as 1, which nobody gets" in str(error)
+        assert "Return a list" in str(error)
+
+
+def test_a_task_that_waits_by_yield_and_yields_values_too_is_told_of_once(stage: BareStage) -> None:
+    def told(n: int) -> Generator[Any, Any, None]:
+        yield asyncio.sleep(0)
+        yield "x" * n
+
+    def lets_others_run() -> Generator[Any, Any, None]:
+        yield
+        yield 5
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            assert stage.run_one(told, 1000) == Returned(None)
+            assert stage.run_one(lets_others_run) == Returned(None)
+    assert [str(each.message).split(", as ")[0] for each in caught] == [
+        "told yields values",
+        "lets_others_run yields values",
+    ]
+    assert len(str(caught[0].message)) < 400
+    assert caught[0].filename == __file__
+
+
+def test_what_calls_say_by_the_way_may_be_yielded(stage: BareStage) -> None:
+    def quiet() -> Generator[Any, Any, None]:
+        yield 0  # as send() does
+        yield True
+        yield None
+
+    def gives_its_value() -> Generator[Any, Any, Any]:
+        return (yield 5)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stage.run_one(quiet) == Returned(None)
+        assert stage.run_one(gives_its_value) == Returned(5)
 
 
 def test_exceptions_travel_through_called_generators_and_awaited_coroutines(stage: BareStage) -> None:
@@ -696,7 +749,7 @@ def test_a_signal_at_any_bytecode_of_the_runtime_breaks_nothing(
 
     def generator() -> Generator[Any, Any, None]:
         runtime.send()
-        yield 1
+        yield 0
         yield coroutine()
 
     async def coroutine() -> None:
