@@ -71,7 +71,6 @@ BODIES = {
     "actors/tasks/chunks.py",
     "actors/client/loop_thread.py",
     "actors/client/sync_client.py",
-    "actors/client/sync_submitting.py",
     "actors/client/sync_map.py",
     "actors/client/sync_task.py",
     "actors/client/together.py",

@@ -5,7 +5,6 @@ Calls are pickled in the caller's thread, where the user's code may run and fail
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from dispycos.protocol.status import OutcomeKind
 
 from ..tasks.ends import plain
 from ..tasks.options import Options
-from ..tasks.submitting import Submitter, must_be_callable
+from ..tasks.submitting import Submitter, has_started, must_be_callable
 from .in_process import InProcess
 from .loop_thread import LoopThread
 from .sync_map import SyncMap
@@ -121,21 +120,8 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
         return handle
 
     def _started(self, handle: SyncTask[Any]) -> SyncTask[Any]:
-        record: Any = handle._source
-        if record is None:  # it runs in this process, as soon as the loop has its turn
-            return handle
-
-        async def wait() -> None:
-            if record.address is None and not record.ended:
-                record.when_started = self._thread.loop.create_future()
-                try:
-                    await record.when_started
-                except asyncio.CancelledError:
-                    handle._host.terminate(handle)
-                    raise
-
-        self._call(wait(), "rtask()")
-        if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
+        # One of this process runs as soon as the loop has its turn, which may be its own then.
+        if handle._source is not None and not self._call(has_started(handle), "rtask()"):
             handle.result()
         return handle
 

@@ -1,17 +1,47 @@
-"""The items of a map, as they come: read on the loop when they are wanted, or ahead of that in a thread of their own."""
+"""The items of a map: what they are, and how they come, read on the loop when they are wanted, or ahead of that in a thread."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
+from .handle import Handle
+from .styles import SyncOneByOne
+
 LATE_S: Final = 0.005  # an iterable from which nothing came for so long is a slow one
+
+
+def items_of(iterables: Sequence[Any]) -> Iterator[Any]:
+    """What a map calls its function with: an item of the one iterable, or a tuple of one of each; the shortest ends it."""
+    for iterable in iterables:
+        if isinstance(iterable, AsyncIterable) and not isinstance(iterable, SyncOneByOne):
+            raise TypeError(
+                f"map() reads plain iterables, and {type(iterable).__name__} is an async one: "
+                f"[item async for item in ...] makes a list of it"
+            )
+        if isinstance(iterable, Handle) or not (
+            isinstance(iterable, Iterable) or hasattr(iterable, "__getitem__")
+        ):
+            hint = " (wait for its value first)" if isinstance(iterable, Handle) else ""
+            raise TypeError(f"map() needs iterables beside the function, not {type(iterable).__name__}{hint}")
+    return zip(*iterables, strict=False) if len(iterables) > 1 else iter(iterables[0])
+
+
+def total_of(iterables: Iterable[Any]) -> int | None:
+    """How many items they have together, if one of them says it; it may be wrong."""
+    lengths = []
+    for iterable in iterables:
+        try:
+            lengths.append(len(iterable))
+        except Exception:  # it has none, or the user's own __len__ failed: it is a hint only
+            continue
+    return min(lengths, default=None)
 
 
 class Items:

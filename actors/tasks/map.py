@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -31,7 +31,7 @@ from .progress import Count, Progress
 from .record import Record
 from .results import unpack_outcome, with_code
 from .streams import say
-from .styles import AsyncOneByOne, SyncOneByOne
+from .styles import AsyncOneByOne
 
 SLICE_S = 0.005  # submitting, or giving values, goes on for so long before the loop has its turn
 GIVEN_AT_ONCE = 512  # values, before it is looked for more to submit
@@ -501,30 +501,3 @@ def _in_words(item: Any) -> str:
         return words.repr(item)
     except Exception:  # it takes what is called as a builtin type for one
         return f"of type {type(item).__name__}"
-
-
-def items_of(iterables: Sequence[Any]) -> Iterator[Any]:
-    """What a map calls its function with: an item of the one iterable, or a tuple of one of each; the shortest ends it."""
-    for iterable in iterables:
-        if isinstance(iterable, AsyncIterable) and not isinstance(iterable, SyncOneByOne):
-            raise TypeError(
-                f"map() reads plain iterables, and {type(iterable).__name__} is an async one: "
-                f"[item async for item in ...] makes a list of it"
-            )
-        if isinstance(iterable, Handle) or not (
-            isinstance(iterable, Iterable) or hasattr(iterable, "__getitem__")
-        ):
-            hint = " (wait for its value first)" if isinstance(iterable, Handle) else ""
-            raise TypeError(f"map() needs iterables beside the function, not {type(iterable).__name__}{hint}")
-    return zip(*iterables, strict=False) if len(iterables) > 1 else iter(iterables[0])
-
-
-def total_of(iterables: Iterable[Any]) -> int | None:
-    """How many items they have together, if one of them says it; it may be wrong."""
-    lengths = []
-    for iterable in iterables:
-        try:
-            lengths.append(len(iterable))
-        except Exception:  # it has none, or the user's own __len__ failed: it is a hint only
-            continue
-    return min(lengths, default=None)

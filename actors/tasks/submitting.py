@@ -32,7 +32,8 @@ from .chunks import runs_alone
 from .current import current_host
 from .ends import brief, plain
 from .handle import Handle, T
-from .map import Map, Wanted, items_of, total_of
+from .items import items_of, total_of
+from .map import Map, Wanted
 from .options import OF_OPTIONS, PLAIN, Options, count, merged
 from .passing import has_handles
 from .record import Record
@@ -699,10 +700,17 @@ class Optioned(Submits):
 
 
 async def _until_started(handle: Task[T]) -> Task[T]:
+    if not await has_started(handle):
+        await handle
+    return handle
+
+
+async def has_started(handle: Task[Any]) -> bool:
+    """When that is known. False: it was refused, or lost before, as who asks for its value is told."""
     record = handle._source
     if not isinstance(record, Record):  # it runs in this process, as soon as the loop has its turn
         await asyncio.sleep(0)
-        return handle
+        return True
     if record.address is None and not record.ended:
         record.when_started = asyncio.get_running_loop().create_future()
         try:
@@ -710,9 +718,7 @@ async def _until_started(handle: Task[T]) -> Task[T]:
         except asyncio.CancelledError:
             handle.terminate()
             raise
-    if record.ended and not record.started and record.outcome in (OutcomeKind.REFUSED, OutcomeKind.LOST):
-        await handle
-    return handle
+    return record.started or record.outcome not in (OutcomeKind.REFUSED, OutcomeKind.LOST)
 
 
 def client_of(host: Host | None, source: object, asked: str) -> Submits:

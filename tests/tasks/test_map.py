@@ -16,7 +16,8 @@ import pytest
 
 from dispycos.actors.tasks import current
 from dispycos.actors.tasks.chunks import Chunk
-from dispycos.actors.tasks.map import FAILURES_MAX, Map, Wanted, total_of
+from dispycos.actors.tasks.items import total_of
+from dispycos.actors.tasks.map import FAILURES_MAX, Map, Wanted
 from dispycos.actors.tasks.pacing import AHEAD_MAX, AHEAD_OF_CHUNKS_MAX, CHUNK_MAX, FIRST
 from dispycos.actors.tasks.record import Record
 from dispycos.errors import NotPicklable, RemoteError, TaskLost, TaskTerminated
