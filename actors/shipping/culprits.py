@@ -31,7 +31,8 @@ from .by_value import PROTOCOL, REDUCERS, REFUSED, BufferCallback, Cached, Names
 STEPS_MAX = 20
 INSTEAD = {
     CoroutineType: "await it first, and give its value",
-    Future: "wait for it first, and give its value; only the handle of a task (client.submit) is waited for",
+    Future: "wait for it first, and give its value; only the handle of a task is waited for: of client.submit(), or the "
+    "future.task of an Executor",
     GeneratorType: "a list of its values can be sent: list(...)",
     AsyncGeneratorType: "a list of its values can be sent: [value async for value in ...]",
 }

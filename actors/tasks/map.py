@@ -214,7 +214,7 @@ class Work:
     def in_words(self) -> str:
         if not self._began:
             return "not begun"
-        return f"{self.count().in_words()}{', ended' if self._is_closed else ''}"
+        return f"{self.count().in_words(is_over=self._is_closed)}{', ended' if self._is_closed else ''}"
 
     # --- values ---
 

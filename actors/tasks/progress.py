@@ -18,6 +18,7 @@ DRAWN_S = 0.1  # how often a terminal's bar is drawn again ...
 SHOWN_S = 0.3  # ... a notebook's line ...
 LOGGED_S = 10.0  # ... and a line is written to what is neither
 RATE_S = 30.0  # over which the rate is taken
+NAME_SHOWN = 24  # characters
 
 
 class Count(NamedTuple):
@@ -35,16 +36,16 @@ class Count(NamedTuple):
             return None
         return self.done / self.total if self.total else 1.0
 
-    def in_words(self, rate: float = 0.0) -> str:
-        """`rate`: items per second."""
+    def in_words(self, rate: float = 0.0, *, is_over: bool = False) -> str:
+        """`rate`: items per second. `is_over`: what has not ended will not."""
         words = [f"{self.done:,} done" if self.total is None else f"{self.done:,} of {self.total:,} done"]
         if self.share is not None:
             words.insert(0, f"{int(self.share * 100)} %")
-        if self.in_flight:
+        if self.in_flight and not is_over:
             words.append(f"{self.in_flight:,} in flight")
         if rate > 0:
             words.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
-            if self.total is not None and self.total > self.done:
+            if self.total is not None and self.total > self.done and not is_over:
                 words.append(f"{duration((self.total - self.done) / rate)} left")
         if self.failed:
             words.append(f"{self.failed:,} failed")
@@ -87,7 +88,8 @@ class Progress:
     """Shows a count again and again, until it is closed."""
 
     def __init__(self, name: str, count: Callable[[], Count]) -> None:
-        self._name = name
+        # The numbers are wanted, in a narrow terminal too.
+        self._name = name if len(name) <= NAME_SHOWN else f"{name[: NAME_SHOWN - 1]}…"
         self._count = count
         self._display: Display | None = display_here()
         now = self._began = monotonic()
@@ -107,7 +109,8 @@ class Progress:
         self._timer.cancel()
         count = self._count()
         took = monotonic() - self._began
-        words = f"{count.in_words(count.done / took if took else 0.0)}, in {duration(took)}"
+        rate = count.done / took if took else 0.0
+        words = f"{count.in_words(rate, is_over=True)}, in {duration(took)}"
         self._draw(lambda display: display.close(f"{self._name}: {words}" if count.done else "", count.share))
 
     def _draw(self, draw: Callable[[Display], None]) -> None:

@@ -289,6 +289,8 @@ def passed_on(name: str, needed: Record) -> tuple[str, Payload]:
 
 
 def _why(failing: Failing, cause: list[Buffer]) -> str:
+    if failing.kind in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED) and cause:  # by its timeout
+        return failing.text
     if failing.kind != OutcomeKind.RAISED:
         how = HOW.get(OutcomeKind(failing.kind), "has ended")
         said = failing.text if failing.kind in (OutcomeKind.LOST, OutcomeKind.REFUSED) else ""

@@ -277,3 +277,10 @@ def test_the_words_of_one_that_raised() -> None:
     raising = Record("f", task=TaskId(7, 1), outcome=OutcomeKind.RAISED, payload=b"not readable")
     text, payload = passed_on("g", raising)
     assert text == "g did not run: f raised an exception (f -> g)" and isinstance(payload, list)
+
+
+def test_the_words_of_one_that_ran_for_longer_than_its_timeout() -> None:
+    late = Record(
+        "f", task=TaskId(7, 1), outcome=OutcomeKind.TERMINATED, text="f ran for longer than ...", payload=b""
+    )
+    assert passed_on("g", late)[0] == "g did not run: f ran for longer than ... (f -> g)"

@@ -201,7 +201,7 @@ def test_arguments_that_stay_here_say_what_to_do(client: Any) -> None:
     loop = asyncio.new_event_loop()
     for argument, instead in (
         (coroutine, "await it first, and give its value"),
-        (Future(), r"wait for it first, and give its value; only the handle of a task \(client.submit\)"),
+        (Future(), r"wait for it first, and give its value; only the handle of a task is waited for"),
         (loop.create_future(), "wait for it first, and give its value"),
         (several, "a list of its values can be sent: \\[value async for"),
         ((x for x in [1]), r"a list of its values can be sent: list\("),

@@ -35,6 +35,7 @@ def test_a_count_in_words() -> None:
     assert Count(1500, 2, 64, None).in_words(12345.6) == "1,500 done, 64 in flight, 12,346/s, 2 failed"
     assert Count(1, 0, 2, 3).in_words(0.5) == "33 %, 1 of 3 done, 2 in flight, 0.5/s, 0:04 left"
     assert Count(3, 0, 0, 3).in_words(100.0) == "100 %, 3 of 3 done, 100/s"
+    assert Count(1, 0, 2, 3).in_words(0.5, is_over=True) == "33 %, 1 of 3 done, 0.5/s", "the rest was ended"
     assert Count(999, 0, 1, 1000).in_words().startswith("99 %, 999"), "not all before it is all"
     assert Count(0, 0, 0, 0).share == 1.0
 
@@ -100,6 +101,16 @@ def test_of_a_short_map_a_log_has_the_last_word_only() -> None:
     with contextlib.redirect_stderr(stream):
         asyncio.run(scene())
     assert stream.getvalue().startswith("work: 3 done, ") and stream.getvalue().count("\n") == 1
+
+
+def test_a_long_name_leaves_room_for_the_numbers() -> None:
+    async def scene() -> None:
+        Progress("name_" * 20, lambda: Count(3, 0, 0, None)).close()
+
+    stream = io.StringIO()
+    with contextlib.redirect_stderr(stream):
+        asyncio.run(scene())
+    assert stream.getvalue().startswith("name_name_name_name_nam…: 3 done, ")
 
 
 def test_of_nothing_there_is_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
