@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import mmap
 import os
 import secrets
 import shutil
@@ -13,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
@@ -92,8 +93,9 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         context: object = None,
         **options: Any,
     ) -> int:
+        is_sequential = n_jobs is None or n_jobs == 1
         n_jobs = self.effective_n_jobs(n_jobs)
-        if n_jobs == 1:
+        if is_sequential:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         self._n_jobs = n_jobs
@@ -101,7 +103,8 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._options = {**self.backend_kwargs, **options}
         self._workers = Executor(n_jobs, **self._options)
         self._callbacks = ThreadPoolExecutor(1, "joblib")
-        return n_jobs
+        # joblib runs the calls of one job in the program itself; these are for servers, where the initializer has run.
+        return max(n_jobs, 2)
 
     def compute_batch_size(self) -> int:
         """As joblib's, which doubles batches that take less than 0.2 s; these four times, if they will take less then, too."""
@@ -118,7 +121,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         assert self._workers is not None and self._arrays is not None and self._callbacks is not None
         calls = self._workers._calls
         batch = self._arrays.put_into(func)
-        calls.kept.update(self._arrays.kept)
+        calls.kept.update({key: self._arrays.kept[key] for key in batch.stored})
         future = self._workers.submit(batch)
         if callback is not None:
             # It asks the program's iterable for more, which may take its time: not on the loop.
@@ -161,22 +164,86 @@ def _call(thread: ThreadPoolExecutor, callback: Callable[[Any], Any], future: ob
 
 
 class Stored:
-    """Stands for an array in the arguments of a call, and opens it on a server."""
+    """Stands for an array in the arguments of a call, and opens its file on a server.
 
-    def __init__(self, key: str, path: str, mode: str) -> None:
+    Parameters
+    ----------
+    mapping: if it is in a file of the program's own; None: numpy.save() has written it.
+    """
+
+    def __init__(self, key: str, path: str, mode: str, mapping: Mapping | None = None) -> None:
         self.key = key
         self.path = path
         self.mode = mode
+        self.mapping = mapping
 
     def open(self) -> bool:
         """False: the file is not on this host, or not for this user."""
         import numpy
 
         try:
-            install(self.key, numpy.load, (self.path, self.mode))
+            if self.mapping is None:
+                install(self.key, numpy.load, (self.path, self.mode))
+            else:
+                install(self.key, self.mapping.open, (self.path, self.mode))
         except OSError:
             return False
         return True
+
+
+class Mapping(NamedTuple):
+    """Which bytes of a file are an array: tasks that write into one of numpy.memmap write into the file, as joblib's own do."""
+
+    file: tuple[int, int]  # inode and size
+    dtype: Any
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    low: int  # the first and the last byte, from the beginning of the file ...
+    high: int
+    origin: int  # ... and that of the item of index 0
+
+    @classmethod
+    def of(cls, array: Any) -> tuple[str, str, Mapping] | None:
+        """With the path, and the mode for others; None: there is no file that has what the array has."""
+        import numpy
+
+        whole = array
+        while isinstance(whole, numpy.ndarray) and not isinstance(whole.base, mmap.mmap):
+            whole = whole.base
+        if (
+            not isinstance(whole, numpy.memmap)
+            or whole.filename is None
+            or whole.mode == "c"
+            or not array.size
+        ):
+            return None
+        path = os.fspath(whole.filename)
+        try:
+            file = _identity(path)
+        except OSError:  # it was removed
+            return None
+        begin = whole.__array_interface__["data"][0] - whole.offset
+        origin = array.__array_interface__["data"][0] - begin
+        steps = [step * (count - 1) for step, count in zip(array.strides, array.shape, strict=True)]
+        low = origin + sum(step for step in steps if step < 0)
+        high = origin + sum(step for step in steps if step > 0) + array.itemsize
+        mapping = cls(file, array.dtype, array.shape, array.strides, low, high, origin)
+        return path, "r+" if whole.mode == "w+" else whole.mode, mapping
+
+    def open(self, path: str, mode: str) -> Any:
+        """Raises OSError if it is another file here."""
+        import numpy
+
+        if _identity(path) != self.file:
+            raise FileNotFoundError(path)
+        data: Any = numpy.memmap(path, "u1", cast("Any", mode), self.low, (self.high - self.low,))
+        array = numpy.ndarray(self.shape, self.dtype, data, self.origin - self.low, self.strides)
+        return array.view(numpy.memmap)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_ino, found.st_size
 
 
 class Batch:
@@ -186,7 +253,7 @@ class Batch:
         self.calls = calls
         self.stored = stored
         self.program = _program
-        self.alive = sorted(_alive)  # other arrays of this program are not needed any more
+        self.alive = sorted(_alive.union(stored))  # other arrays of this program are not needed any more
         function = calls.items[0][0] if calls.items else calls
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
@@ -235,7 +302,7 @@ class Arrays:
     def put_into(self, calls: Any) -> Batch:
         """joblib's batch with what stands for its large arrays."""
         used: dict[str, Stored] = {}
-        if self._min_bytes is None or not _has_arrays(calls.items):
+        if not _has_arrays(calls.items):
             return Batch(calls, used)
         light = copy.copy(calls)
         light.items = [
@@ -249,30 +316,46 @@ class Arrays:
         return Batch(light, used)
 
     def _lightened(self, value: Any, used: dict[str, Stored]) -> Any:
-        size = getattr(value, "nbytes", 0)
-        if (
-            not isinstance(size, int)
-            or self._min_bytes is None
-            or size < self._min_bytes
-            or not _is_array(value)
-        ):
+        if not _is_array(value) or (value.base is None and not self._is_large(value)):
             return value
         known = self._stored.get(id(value))
         if known is None:
-            known = self._stored[id(value)] = value, self._store(value)
+            stored = self._map(value)
+            if stored is None and self._is_large(value):
+                stored = self._store(value)
+            if stored is None:
+                return value
+            known = self._stored[id(value)] = value, stored
         used[known[1].key] = known[1]
         return known[1]
+
+    def _is_large(self, array: Any) -> bool:
+        return self._min_bytes is not None and array.nbytes >= self._min_bytes and not array.dtype.hasobject
+
+    def _map(self, array: Any) -> Stored | None:
+        found = Mapping.of(array)
+        if found is None:
+            return None
+        path, mode, mapping = found
+        return Stored(self._keep(array), path, mode, mapping)
+
+    def _keep(self, array: Any) -> str:
+        """Its key, by which servers that have not its file get it."""
+        import numpy
+
+        key = f"{_program}-{next(_numbers)}"
+        self.kept[key] = Kept(key, read_only, (numpy.asarray(array),))
+        return key
 
     def _store(self, array: Any) -> Stored:
         import numpy
 
-        key = f"{_program}-{next(_numbers)}"
+        key = self._keep(array)
         _alive.add(key)
         folder = tempfile.mkdtemp(prefix="dispycos-joblib-", dir=self._folder or _roomy_folder(array.nbytes))
         self._made.append(folder)
         path = os.path.join(folder, f"{key}.npy")
         numpy.save(path, array, allow_pickle=False)
-        self.kept[key] = Kept(key, read_only, (numpy.asarray(array),))
         return Stored(key, path, self._mode)
 
     def close(self) -> list[str]:
@@ -297,9 +380,9 @@ def _has_arrays(calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> boo
 
 
 def _is_array(value: Any) -> bool:
-    import numpy
-
-    return isinstance(value, numpy.ndarray) and not value.dtype.hasobject
+    """Of numpy's own kinds: others, as masked ones, are more than their numbers."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) in (numpy.ndarray, numpy.memmap)
 
 
 def _roomy_folder(size: int) -> str | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import pytest
-from joblib.parallel import BatchedCalls, SequentialBackend
+from joblib.parallel import BatchedCalls, FallbackToBackend, SequentialBackend
 
+from dispycos.actors.pool import joblib_backend
 from dispycos.actors.pool.joblib_backend import Arrays, DispycosBackend
 from dispycos.actors.pool.kept import Missing, install
 
@@ -53,6 +55,48 @@ def test_where_the_file_is_not_the_array_is_missed_until_it_is_sent(arrays: Arra
     assert numpy.array_equal(found, large) and not found.flags.writeable
 
 
+def test_a_file_that_the_program_has_mapped_is_mapped_by_tasks_which_may_write_there(
+    arrays: Arrays, tmp_path: Path
+) -> None:
+    output = numpy.memmap(tmp_path / "output", dtype=float, shape=(3, 4), mode="w+", offset=64)
+    views = [output, output[1], numpy.asarray(output)[:, 1], output[::-2, ::-1], output.T]
+    batch = arrays.put_into(batch_of(*((same, (view,), {}) for view in views)))
+    output[:] = numpy.arange(12).reshape(3, 4)
+    found = [array for array, _ in pickle.loads(pickle.dumps(batch))()]
+    assert all(isinstance(array, numpy.memmap) for array in found)
+    assert [array.tolist() for array in found] == [view.tolist() for view in views]
+    found[3][0, 0] = 100
+    assert output[2, 3] == 100 and not numpy.shares_memory(output, found[3])
+    arrays.close()
+    assert (tmp_path / "output").exists()
+
+
+def test_where_another_file_has_its_name_it_is_sent_and_read_only(arrays: Arrays, tmp_path: Path) -> None:
+    output = numpy.memmap(tmp_path / "output", dtype=float, shape=3, mode="w+")
+    batch = arrays.put_into(batch_of((same, (output,), {})))
+    (tmp_path / "output").rename(tmp_path / "away")
+    (tmp_path / "output").write_bytes(b"something else")
+    (kept,) = arrays.kept.values()
+    assert batch() == Missing(kept.key)
+    install(*kept)
+    ((found, _),) = batch()
+    assert not found.flags.writeable
+
+
+def test_what_is_of_no_file_or_of_the_programs_own_kind_travels_as_it_is(
+    arrays: Arrays, tmp_path: Path
+) -> None:
+    copy = numpy.memmap(tmp_path / "copy", dtype=float, shape=3, mode="w+")
+    things = [
+        numpy.memmap(tmp_path / "copy", dtype=float, shape=3, mode="c"),
+        numpy.ma.masked_greater(numpy.arange(2000.0), 10),
+        numpy.zeros(2000, dtype=[("a", float)]).view(numpy.recarray),
+        numpy.zeros(0),
+        copy[:0],
+    ]
+    assert not arrays.put_into(batch_of(*((same, (thing,), {}) for thing in things))).stored
+
+
 def test_a_later_call_lets_go_of_the_arrays_of_an_earlier_one(arrays: Arrays, tmp_path: Path) -> None:
     early = arrays.put_into(batch_of((same, (numpy.arange(1000.0),), {})))
     early()
@@ -68,6 +112,14 @@ def test_arrays_of_objects_and_without_a_bound_stay_where_they_are(arrays: Array
     assert not arrays.put_into(batch_of((same, (things,), {}))).stored
     unbound = Arrays(None, "r", str(tmp_path))
     assert not unbound.put_into(batch_of((same, (numpy.arange(1000.0),), {}))).stored
+
+
+def test_one_server_is_no_reason_to_run_calls_in_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joblib_backend, "_servers_of", lambda _: 1)
+    backend = DispycosBackend()
+    assert backend.effective_n_jobs(-1) == 1 and backend.configure(-1) == 2
+    with pytest.raises(FallbackToBackend):
+        backend.configure(1)
 
 
 def test_batches_grow_fourfold_while_they_take_next_to_no_time() -> None:
