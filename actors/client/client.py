@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .code import SetupCall
     from .in_process import InProcess
     from .lease import ClientLease
+    from .local import Held
     from .shown import Shown
     from .sync_client import SyncClient
 
@@ -289,9 +290,8 @@ class Client(Submits, Together, ClusterCalls):
                 "this Client is in use in the sync style (`with`): use what that gave, without await"
             )
         _refuse_trio()
-        home = getattr(host_of(asyncio.get_running_loop()), "home", None)
-        here, ahead = asyncio.current_task(), home.first() if home is not None else None
-        if ahead is not None and ahead.inside is here and not (ahead.is_leaving or self._is_local):
+        here = asyncio.current_task()
+        if (ahead := self._ahead_of(here)) is not None:
             raise RuntimeError(would_wait_for_itself(ahead.title, "this asyncio Task"))
         await self.schedule()
         assert self._lease is not None
@@ -381,6 +381,12 @@ class Client(Submits, Together, ClusterCalls):
         raise TypeError(NOT_SENT)
 
     # --- inside ---
+
+    def _ahead_of(self, who: object) -> Held | None:
+        """On the loop: the lease of a client that only this thread, or asyncio.Task, can leave, which would wait for it here."""
+        home = getattr(host_of(asyncio.get_running_loop()), "home", None)
+        found: Held | None = home.inside(who) if home is not None and not self._is_local else None
+        return found
 
     def _cluster(self) -> ClientLease:
         """For what is about nodes and servers."""

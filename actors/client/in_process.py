@@ -33,7 +33,7 @@ from ..tasks.submitting import Submits, Task
 from ..tasks.waiting import complete, fail, telling
 from .code import ClientPayloads, SetupCall
 from .lease import ClientLease, Wishes
-from .local import Home
+from .local import Held, Home
 from .needs import doubt
 from .shown import Shown
 
@@ -95,23 +95,17 @@ def _passed_on(name: str, needed: str, error: BaseException) -> ArgumentFailed:
     return failed
 
 
-class InProcess:
-    """A Home's Held, as ClientLease is. It does not know its Client, so that one can be collected which nobody refers to."""
+class InProcess(Held):
+    """There is nothing to wait for, and nothing to give back but the tasks."""
 
     def __init__(
         self, home: Home, payloads: ClientPayloads, status_task: Task[Any] | None, wishes: Wishes, title: str
     ) -> None:
-        self.home = home
+        super().__init__(home, title)
         self.host = home.host
         self.runtime = home.runtime
         self.loop = home.runtime.loop
-        self.title = title
-        self.is_open = False
-        self.is_forsaken = False
-        self.yields = False
-        self.inside: object = None
         self.scheduled: asyncio.Future[None] = self.loop.create_future()
-        self.left: asyncio.Future[None] = self.loop.create_future()
         self.waits_for = "it has not begun"
         self._payloads = payloads
         self._status_task = status_task
@@ -121,8 +115,6 @@ class InProcess:
         self._counts: Counter[str] = Counter()  # of those that have, by how
         self._changed = asyncio.Event()  # one has ended, or all are to end
         self._hurried = False
-        self._ending: asyncio.Task[None] | None = None
-        home.enter(self)
 
     # --- beginning ---
 
@@ -242,14 +234,10 @@ class InProcess:
 
     # --- leaving ---
 
-    @property
-    def is_leaving(self) -> bool:
-        return self._ending is not None
-
     def leave(
         self, *, terminate: bool, await_io: bool = False, patience: float | None = None
     ) -> asyncio.Task[None]:
-        """As ClientLease.leave: the Task waits for the tasks, and after `patience` seconds has them end."""
+        """The Task waits for the tasks, and after `patience` seconds has them end."""
         self.is_open = False
         if terminate:
             self.hurry()
@@ -268,16 +256,6 @@ class InProcess:
 
     def make_way(self) -> None:
         self.hurry()
-
-    def forsake_soon(self) -> None:
-        """Nobody refers to its client any more. From any thread."""
-        if self._ending is None and not self.runtime.is_parents:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self.loop.call_soon_threadsafe(self._forsake)
-
-    def _forsake(self) -> None:
-        self.is_forsaken = True
-        self.leave(terminate=False)
 
     async def _end(self, await_io: bool, patience: float | None) -> None:
         try:
@@ -309,7 +287,6 @@ class InProcess:
         """Here none is lost."""
 
     def vanish(self) -> None:
-        """The loop is closed."""
         self.is_open = False
         self.home.leave(self)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import platform
@@ -31,7 +30,7 @@ from ..tasks.waiting import complete, fail, telling
 from .code import ClientPayloads, SetupCall
 from .connect import Uplink
 from .ledger_body import LedgerBody
-from .local import GOODBYE_S, Home
+from .local import GOODBYE_S, Held, Home
 from .output import tell_unread
 from .places import servers_at
 from .shown import Shown, shown
@@ -74,23 +73,15 @@ class Wishes(NamedTuple):
         return SETTLE_S if self.node_setup is None and self.server_setup is None else SETUP_S
 
 
-class ClientLease(LedgerBody):
-    """From schedule() on it stands in line: first come, first served.
-
-    It does not know its Client, so that one can be collected which nobody refers to.
-    """
+class ClientLease(LedgerBody, Held):
+    """From schedule() on it stands in line: first come, first served."""
 
     def __init__(
         self, home: Home, payloads: ClientPayloads, status_task: Task | None, wishes: Wishes, title: str
     ) -> None:
-        super().__init__(home, payloads, status_task)
-        self.home = home
+        LedgerBody.__init__(self, home, payloads, status_task)
+        Held.__init__(self, home, title)
         self.wishes = wishes
-        self.title = title  # for people: which of the program's clients it is
-        self.is_open = False  # it has the cluster, and nobody has said that it should go
-        self.is_forsaken = False  # nobody refers to its client
-        self.yields = False  # an Executor's, which goes on with the client that waits
-        self.inside: object = None
         self.added: list[DispycosNodeAllocate] = []  # to those in its wishes
         self.lost: list[Entry] = []  # tasks of which it has to be said that they were lost; known at the end
         setups = self.ledger.members.setups
@@ -107,12 +98,9 @@ class ClientLease(LedgerBody):
         )
         self._receiver: Receiver | None = None  # of the files that tasks send
         self._uplink: Uplink | None = None
-        self._ending: asyncio.Task[None] | None = None
         self._awaits_io = False
         self._ended_before = 0  # tasks that had ended when its private scheduler last died
-        self.left: asyncio.Future[None] = self.loop.create_future()  # the next in line may go on
         self._hurried: asyncio.Future[None] = self.loop.create_future()
-        home.enter(self)
 
     # --- getting the cluster ---
 
@@ -195,16 +183,10 @@ class ClientLease(LedgerBody):
 
     # --- leaving ---
 
-    @property
-    def is_leaving(self) -> bool:
-        return self._ending is not None
-
     def leave(
         self, *, terminate: bool, await_io: bool = False, patience: float | None = None
     ) -> asyncio.Task[None]:
-        """Give the cluster back. What can be done at once is done when this returns.
-
-        The Task is the rest: it waits for Released, `patience` seconds and then, with all tasks told to end, as long again.
+        """The Task waits for Released, `patience` seconds and then, with all tasks told to end, as long again.
         It goes on when nobody waits for it any more, and ends soon when it is cancelled, as at the end of its loop.
         """
         self.is_open = False
@@ -245,19 +227,6 @@ class ClientLease(LedgerBody):
         """Or waits for it, in the scheduler's queue."""
         return self.ledger.scheduler is not None and not self.is_freed
 
-    def forsake_soon(self) -> None:
-        """Nobody refers to its client any more. From any thread, and wherever the garbage collector comes by."""
-        if self._ending is None and not self.runtime.is_parents:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self.loop.call_soon_threadsafe(self._forsake)
-
-    def _forsake(self) -> None:
-        """As a close() for which nobody waits: handles that are kept get their values, unless another Client waits."""
-        self.is_forsaken = True
-        self.leave(terminate=False)
-        if self.home.has_line():
-            self.make_way()
-
     def make_way(self) -> None:
         if self.ledger.records and not self._hurried.done():
             tasks = listing(record.function for record in self.ledger.records.values())
@@ -296,7 +265,6 @@ class ClientLease(LedgerBody):
         await asyncio.wait([self.freed], timeout=RELEASED_AFTER_S if patience is None else patience)
 
     def vanish(self) -> None:
-        """Give the cluster back without a word from it: the loop is closed."""
         self.is_open = False
         self._release(terminate=True)
         self._stand_up()

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dispycos.config import Failure
 from dispycos.runtime import Runtime
@@ -29,22 +30,54 @@ log = logging.getLogger("dispycos")
 GOODBYE_S = 1.0  # after Ctrl-C: clients have so long to give their servers back
 
 
-class Held(Protocol):
-    """A client's lease, held or waited for."""
+class Held(ABC):
+    """A client's lease, held or waited for: from its making until `left` it is in the line of its loop's clients.
 
-    title: str  # for people: which of the program's clients it is
-    is_forsaken: bool  # nobody refers to its client
-    yields: bool  # it leaves when another waits: its users go on with that one
-    inside: object  # the asyncio.Task that is in the `async with` of its client; None: nobody
-    left: asyncio.Future[None]  # the next in line may go on
+    It does not know its Client, so that one can be collected which nobody refers to.
+    """
+
+    def __init__(self, home: Home, title: str) -> None:
+        self.home = home
+        self.title = title  # for people: which of the program's clients it is
+        self.is_open = False  # it has the cluster, and nobody has said that it should go
+        self.is_forsaken = False  # nobody refers to its client
+        self.yields = False  # it leaves when another waits: its users go on with that one
+        self.inside: object = None  # the thread, or asyncio.Task, that is in the `with` of its client
+        self.left: asyncio.Future[None] = home.runtime.loop.create_future()  # the next in line may go on
+        self._ending: asyncio.Task[None] | None = None
+        home.enter(self)
 
     @property
-    def is_leaving(self) -> bool: ...
-    def make_way(self) -> None: ...
+    def is_leaving(self) -> bool:
+        return self._ending is not None
+
+    @abstractmethod
     def leave(
         self, *, terminate: bool, await_io: bool = False, patience: float | None = None
-    ) -> asyncio.Task[None]: ...
-    def vanish(self) -> None: ...
+    ) -> asyncio.Task[None]:
+        """Give the cluster back. What can be done at once is done when this returns; the Task is the rest."""
+
+    @abstractmethod
+    def make_way(self) -> None:
+        """Another one waits."""
+
+    @abstractmethod
+    def vanish(self) -> None:
+        """Give the cluster back without a word from it: the loop is closed."""
+
+    def forsake_soon(self) -> None:
+        """Nobody refers to its client any more. From any thread, and wherever the garbage collector comes by."""
+        runtime = self.home.runtime
+        if self._ending is None and not runtime.is_parents:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                runtime.loop.call_soon_threadsafe(self._forsake)
+
+    def _forsake(self) -> None:
+        """As a close() for which nobody waits: handles that are kept get their values, unless another Client waits."""
+        self.is_forsaken = True
+        self.leave(terminate=False)
+        if self.home.has_line():
+            self.make_way()
 
 
 class Home:
@@ -112,9 +145,14 @@ class Home:
         """Who has the cluster, or is about to."""
         return self._leases[0] if self._leases else None
 
+    def inside(self, who: object) -> Held | None:
+        """That of a client in whose `with` this thread, or asyncio.Task, is: nobody else can leave it."""
+        ours = (lease for lease in self._leases if lease.inside is who and not lease.is_leaving)
+        return next(ours, None)
+
     def has_line(self) -> bool:
         """Whether somebody waits for the first one to leave."""
-        return len(self._leases) > 1
+        return any(not lease.is_open for lease in self._leases[1:])
 
     def leave(self, lease: Held) -> None:
         """The last one out closes the sockets."""

@@ -17,7 +17,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from dispycos.notices import PATIENCE_S
 
@@ -43,8 +42,6 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self.before_end: list[Callable[[], None]] = []  # called when the program ends, while the loop runs
         self.opened: Any = None  # the lease of the client that a notebook's cell opened last
-        # Those of the clients whose `with` a thread is in.
-        self.inside: WeakKeyDictionary[threading.Thread, Any] = WeakKeyDictionary()
         self._pid = os.getpid()
         self._calls: deque[Callable[[], object]] = deque()
         self._is_woken = False

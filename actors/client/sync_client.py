@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from ..tasks.cell import Cell
     from ..tasks.submitting import Method
     from .lease import ClientLease
+    from .local import Held
 
 P = ParamSpec("P")
+OPENED = "with dispycos.Client()"
 NOT_HERE = {
     "open": "this client is open already: use it, or make another Client",
     "schedule": "this client has the cluster already, until close(): for another time make another Client",
@@ -79,14 +81,11 @@ class SyncClient(SyncSubmits, SyncTogether):
         self._receiving = asyncio.Lock()
 
     def _enter(self, *, is_kept: bool) -> None:
-        self._thread.may_wait("with dispycos.Client()")
-        if not self._client._is_local:  # such a one waits for nobody
-            self._must_not_wait_for_itself(is_kept=is_kept)
-        self._call(self._client.schedule(), "with dispycos.Client()")
+        self._thread.may_wait(OPENED)
+        self._must_not_wait_for_itself(is_kept=is_kept)
+        self._call(self._client.schedule(), OPENED)
         lease = self._here()
-        here = threading.current_thread()
-        if (outer := self._thread.inside.get(here)) is None or outer.is_leaving:
-            self._thread.inside[here] = lease
+        lease.inside = threading.current_thread()
         if is_kept and is_cell():
             self._thread.opened = lease
         tell = partial(_tell_left_open, lease)
@@ -97,22 +96,19 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     def _must_not_wait_for_itself(self, *, is_kept: bool) -> None:
         """Raises RuntimeError where the one that has the cluster can only be left by who would wait here."""
-        opened = self._thread.opened if is_cell() else None
-        if opened is not None and is_kept:  # the same cell is run again
-            opened.forsake_soon()
-        inside = self._thread.inside.get(threading.current_thread())
-        ahead = [
-            lease for lease in (opened, inside) if lease is not None and not (lease is opened and is_kept)
-        ]
-        if not ahead:
-            return
-        gc.collect()  # a client to which nobody refers any more may be left in a cycle
+        if is_kept and is_cell() and self._thread.opened is not None:  # the same cell is run again
+            self._thread.opened.forsake_soon()
+        here = threading.current_thread()
 
-        async def has_it() -> list[Any]:
-            return [lease for lease in ahead if not lease.is_leaving]
+        async def ahead() -> Held | None:
+            await asyncio.sleep(0)  # one that is forsaken leaves now
+            found: Held | None = self._client._ahead_of(here)
+            return found
 
-        if found := self._call(has_it(), "with dispycos.Client()"):
-            raise RuntimeError(would_wait_for_itself(found[0].title, "this thread"))
+        if self._call(ahead(), OPENED) is not None:
+            gc.collect()  # a client to which nobody refers any more may be left in a cycle
+            if (lease := self._call(ahead(), OPENED)) is not None:
+                raise RuntimeError(would_wait_for_itself(lease.title, "this thread"))
 
     def _exit(self, kind: type[BaseException] | None) -> None:
         lost = self._leave(terminate=kind is not None)
@@ -122,9 +118,6 @@ class SyncClient(SyncSubmits, SyncTogether):
     def _leave(self, **how: Any) -> TaskLost | None:
         if self._thread.has_ended:  # a __del__, or a generator that is left, closes it once more
             return None
-        here = threading.current_thread()
-        if self._thread.inside.get(here) is self._client._lease:
-            del self._thread.inside[here]
 
         async def leave() -> TaskLost | None:
             try:

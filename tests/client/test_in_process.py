@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import pty
 import select
@@ -15,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +52,36 @@ def play(scene: Callable[[Client], Awaitable[Any]], **options: Any) -> Any:
             return await scene(client)
 
     return asyncio.run(main())
+
+
+async def wait_for(event: asyncio.Event) -> int:
+    await event.wait()
+    return 1
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_one_to_which_nobody_refers_ends_its_tasks_if_another_waits_and_else_goes_on(waits: bool) -> None:
+    async def main() -> None:
+        client = Client(local=True)
+        await client.schedule()
+        assert client._lease is not None
+        home, go = client._lease.home, asyncio.Event()
+        handle = client._lease._start(wait_for, "wait_for", (go,), {}, io=False)  # type: ignore[union-attr]
+        other: Any = SimpleNamespace(is_open=not waits)
+        home.enter(other)
+        del client
+        gc.collect()
+        if waits:
+            with pytest.raises(dispycos.TaskTerminated):
+                await handle
+        else:
+            await asyncio.sleep(0.05)  # it has heard that it is forsaken
+            assert not handle.done()
+            go.set()
+            assert await handle == 1
+        home.leave(other)
+
+    asyncio.run(main())
 
 
 def square(number: int) -> tuple[int, int]:
