@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ settings.register_profile("dispycos", deadline=None)  # a busy machine is no fau
 settings.load_profile("dispycos")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # else nohup's is inherited by all that is started
 
-SCRIPTS = Path(__file__).parent / "scripts"
-SCENARIOS = Path(__file__).parent / "scenarios"
-FORKING = Path(__file__).parent / "node" / "processes"
+TESTS = Path(__file__).parent
+SCRIPTS = TESTS / "scripts"
+SCENARIOS = TESTS / "scenarios"
+FORKING = TESTS / "node" / "processes"
 PROGRAMS = (
     "test_examples.py",
     "test_browser.py",
@@ -68,6 +71,24 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if is_worker(config):
         enter_own_network()
+        sys.dont_write_bytecode = False  # what one has compiled the others read
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Workers compile the tests together: that pytest rewrites their asserts takes most of the time until the first one runs.
+
+    Each begins with files of its own, and finds those of the others compiled.
+    """
+    config = session.config
+    if is_worker(config) and plays_all(config):
+        here: dict[str, Any] = getattr(config, "workerinput", {})
+        number, count = int(here["workerid"][2:]), here["workercount"]  # "gw0" is the first
+        files = sorted(TESTS.rglob("test_*.py"))
+        for file in files[number::count]:
+            name = ".".join(file.relative_to(TESTS.parent).with_suffix("").parts)
+            with suppress(Exception, pytest.skip.Exception):  # it is tried again when it is collected
+                importlib.import_module(name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,6 +114,10 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def plays_all(config: pytest.Config) -> bool:
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
 def asks_beside(item: pytest.Item) -> bool:
     return item.path.parent == SCENARIOS and item.path.name.endswith("_sim.py")
 
@@ -105,8 +130,7 @@ BESIDE = pytest.StashKey[Beside]()
 def pytest_configure_node(node: Any) -> None:
     """What is played beside begins before the workers, once for all of them, if they are to play all."""
     config = node.config
-    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if is_whole and not config.hook.pytest_ignore_collect(collection_path=SCENARIOS, config=config):
+    if plays_all(config) and not config.hook.pytest_ignore_collect(collection_path=SCENARIOS, config=config):
         if PLAYING not in config.stash:
             config.stash[PLAYING] = Playing()
         node.workerinput["beside"] = config.stash[PLAYING].place

@@ -43,7 +43,7 @@ class Beside:
         self._file = Path(findings)
         self._findings: list[dict[str, Any]] | None = None
 
-    def failures(self, simulator: str, at_least: int = 2000) -> list[str]:
+    def failures(self, simulator: str, at_least: int) -> list[str]:
         """Of the schedules that it played."""
         (played,) = [found for found in self._heard() if found["of"] == simulator and "schedules" in found]
         assert played["schedules"] >= at_least

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from tests.sim import SIMULATORS, is_found, without_warnings
+from tests.sim import SIMULATORS, SOUGHT_IN, is_found, without_warnings
 
 AT_ONCE = 100  # schedules that a process plays before it gets more
 
@@ -39,7 +39,7 @@ def play(count: int) -> Iterator[str]:
                 if not found
             ]
             assert not missed, f"planted in {name}, and not found: {missed}"
-            yield f"{name}: {len(names)} planted faults, all found in at most {SIMULATORS[name].schedules} schedules"
+            yield f"{name}: {len(names)} planted faults, all found in at most {SOUGHT_IN} schedules"
 
 
 def play_some(name: str, first: int) -> tuple[list[str], float]:
