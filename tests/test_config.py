@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,15 @@ def test_seconds_of_a_program_are_any_number_above_0(value: Any) -> None:
 def test_what_is_no_number_of_seconds_is_named(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="pulse_interval must be a number of seconds"):
         positive_seconds(value, "pulse_interval")
+
+
+def test_settings_are_compared_and_changed_as_a_whole_and_show_no_secret() -> None:
+    node = NodeSettings(cpus=2, secret="nobody reads this one")
+    assert node == NodeSettings(cpus=2, secret="nobody reads this one") != replace(node, cpus=3)
+    assert node != SchedulerSettings(secret="nobody reads this one")
+    assert (replace(node, cpus=3).cpus, replace(node, cpus=3).secret, node.serve) == (3, node.secret, -1)
+    assert "cpus=2" in repr(node) and "serve=-1" in repr(node) and "nobody" not in repr(node)
+    with pytest.raises(FrozenInstanceError, match="cpus"):
+        node.cpus = 3  # type: ignore[misc]
+    with pytest.raises(TypeError, match="NodeSettings has no setting tcp_port"):
+        NodeSettings(tcp_port=1)  # type: ignore[call-arg]
