@@ -82,6 +82,7 @@ BODIES = {
     "actors/client/repeats.py",
     "actors/pool/calls.py",
     "actors/pool/cluster.py",
+    "actors/pool/end.py",
     "actors/pool/executor.py",
     "actors/pool/future.py",
     "actors/pool/joblib_backend.py",

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import itertools
 import os
-import sys
-import threading
 import time
 import weakref
 from collections import deque
@@ -18,19 +15,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, overload
 from dispycos.config import wait_time
 from dispycos.habits import no_keyword
 from dispycos.living import refuse_in_server
-from dispycos.notices import PATIENCE_S, next_pause
 
 from ..client.client import Client, place_of_caller
-from ..client.loop_thread import loop_thread, wait_until
+from ..client.loop_thread import loop_thread
 from ..client.sync_client import SyncClient
 from ..tasks.calling import name_of
 from ..tasks.chunks import runs_alone
 from ..tasks.ends import plain
 from ..tasks.options import count
-from ..tasks.streams import say
 from ..tasks.submitting import must_be_callable
-from .calls import AFTER_EXIT, Calls
+from .calls import Calls
 from .cluster import Cluster
+from .end import end_with_program, wait_for_end
 from .future import Future
 from .kept import kept
 
@@ -63,8 +59,6 @@ class MapOptions(TypedDict, total=False):
     chunksize: int
     buffersize: int | None
 
-
-START_S = 0.2  # who waits for the end looks so often whether there are servers
 
 OPTIONS = tuple(ClientOptions.__annotations__)
 OF_EXECUTOR = ("max_workers", "initializer", "initargs", "client", "retries", *OPTIONS)
@@ -139,7 +133,7 @@ class Executor(concurrent.futures.Executor):
             count(retries),
             None if initializer is None else kept(initializer, *initargs),
         )
-        _end_with_program(self._calls)
+        end_with_program(self._calls)
         weakref.finalize(self, self._calls.shut).atexit = False
 
     @overload  # of an `async def` or a generator function: what it returns
@@ -237,7 +231,7 @@ class Executor(concurrent.futures.Executor):
 
     def _wait(self, level: str) -> None:
         try:
-            _wait_for(self._calls, level)
+            wait_for_end(self._calls, level)
         except KeyboardInterrupt:
             self.terminate_workers()
             raise
@@ -348,76 +342,6 @@ class _Mapped(Iterator[Any]):
         self._cancel()
 
     __del__ = close
-
-
-_living: weakref.WeakSet[Calls] = weakref.WeakSet()
-
-
-def _end_with_program(calls: Calls) -> None:
-    if not _living:
-        try:
-            threading._register_atexit(_end_all)  # type: ignore[attr-defined]  # the loop's end comes later, by atexit
-        except RuntimeError:  # the main thread has ended; another one goes on
-            raise RuntimeError(AFTER_EXIT) from None
-    _living.add(calls)
-
-
-def _leave_to_parent() -> None:
-    """In a forked child, which has none of the threads: its end waits for nothing of its parent's."""
-    for calls in list(_living):
-        calls.leave_to_parent()
-    _living.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def _end_all() -> None:
-    """The program ends: what was submitted is waited for, as with the standard library's executors; after Ctrl-C it is ended."""
-    living = list(_living)
-    for calls in living:
-        calls.shut(text=AFTER_EXIT)
-    is_interrupted = _ends_by_interrupt()
-    while True:
-        if is_interrupted:
-            for calls in living:
-                calls.terminate(kill=False)
-        try:
-            for calls in living:
-                _wait_for(calls, "warning")
-            return
-        except KeyboardInterrupt:
-            if is_interrupted:
-                return  # once more: nodes see that this process dies
-            is_interrupted = True
-            _end_by_interrupt()
-
-
-def _ends_by_interrupt() -> bool:
-    """At a prompt what was last raised is an old story."""
-    return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(sys, "ps1")
-
-
-def _end_by_interrupt() -> None:
-    """The program's exit code tells of it, as of any Ctrl-C, though Python drops one that comes so late.
-
-    Python kills itself by SIGINT, when all else is done, if the text of code that it ran last ended by KeyboardInterrupt.
-    """
-    print("interrupted", file=sys.stderr, flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        exec("raise KeyboardInterrupt")
-
-
-def _wait_for(calls: Calls, level: str) -> None:
-    """Until all of them have ended; it is said what for, once there are servers: their start is told of by its client."""
-    while not calls.count_servers():
-        if wait_until(calls.ended.wait, START_S):
-            return
-    pause = PATIENCE_S
-    while not wait_until(calls.ended.wait, pause):
-        say(calls.what_is_left(), level)
-        pause = next_pause(pause)
 
 
 def _is_lock_of_tqdm(initializer: Any) -> bool:
