@@ -115,6 +115,13 @@ class Calls:
             handle.terminate()
         return True
 
+    def must_be_picklable(self, call: Call) -> None:
+        """Raises NotPicklable, which names the argument. For those who put several calls into one."""
+        function, args, kwargs = call
+        if (lease := self._lease) is not None:
+            payloads: Any = lease.host.payloads
+            payloads.dumps_call(function, name_of(function), args, kwargs)
+
     def leave_to_parent(self) -> None:
         """In a forked child: calls are the parent's, whose loop has them. Nothing is taken here, and nothing to wait for."""
         self._lock = threading.Lock()  # a thread of the parent's may have had it

@@ -264,11 +264,11 @@ class Chunk:
     """Several calls of a function as one."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+        self.__wrapped__ = function
         self.__name__ = name_of(function)
 
     def __call__(self, *columns: list[Any]) -> list[Any]:
-        return list(map(self.function, *columns))
+        return list(map(self.__wrapped__, *columns))
 
 
 def _chunks(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[tuple[list[Any], ...]]:

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, cast
 
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
+from dispycos.errors import NotPicklable
+
 from ..tasks.ends import plain
 from .executor import OPTIONS, Executor
 from .future import Future
@@ -126,11 +128,18 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         if callback is not None:
             # It asks the program's iterable for more, which may take its time: not on the loop.
             thread = self._callbacks
-            future.add_done_callback(lambda done: _call(thread, callback, done))
+            future.add_done_callback(lambda done: _call(thread, callback, (done, func)))
         return future
 
-    def retrieve_result_callback(self, future: Future[Any]) -> Any:
-        return future.result()
+    def retrieve_result_callback(self, done: tuple[Future[Any], Any]) -> Any:
+        future, calls = done
+        try:
+            return future.result()
+        except NotPicklable as error:
+            if future.handle is None and (workers := self._workers) is not None:  # it is not the value
+                for call in calls.items:
+                    workers._calls.must_be_picklable(call)
+            raise error from None
 
     def stop_call(self) -> None:
         if self._arrays is not None:
@@ -155,9 +164,9 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             self._workers = Executor(self._n_jobs, **self._options) if ensure_ready else None
 
 
-def _call(thread: ThreadPoolExecutor, callback: Callable[[Any], Any], future: object) -> None:
+def _call(thread: ThreadPoolExecutor, callback: Callable[[Any], Any], done: object) -> None:
     with contextlib.suppress(RuntimeError):  # the Parallel was ended meanwhile
-        thread.submit(callback, future)
+        thread.submit(callback, done)
 
 
 # --- large arrays ---

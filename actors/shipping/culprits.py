@@ -64,7 +64,10 @@ def dumps_by_dill(
 
 def _refused_call(function: Any, call: tuple[Any, ...], way: "list[_Step]", error: Exception) -> NotPicklable:
     """It names the argument."""
-    called = getattr(function, "__qualname__", None) or type(function).__qualname__
+    names = (
+        getattr(function, name, None) for name in ("__qualname__", "__name__")
+    )  # the second of what wraps one
+    called = next(filter(None, names), type(function).__qualname__)
     _, args, kwargs = call
     if way[1:] and way[1].thing is function:
         return _refusal(f"the function {called}", way[1:], error)

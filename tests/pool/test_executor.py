@@ -7,6 +7,7 @@ import concurrent.futures
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -199,6 +200,15 @@ def test_initializers_and_what_is_called_behind_them_are_of_each_kind_of_functio
     with dispycos.Executor(initializer=prepare, initargs=("ready",), local=True) as pool:
         assert cast("Any", pool).submit(attempt, 5).result(10) == 6
         assert pool.submit(lambda: list(done)).result(10) == ["ready"]
+
+
+def test_what_is_put_around_a_call_is_not_named_when_its_argument_cannot_be_pickled() -> None:
+    lock = threading.Lock()
+    with dispycos.Executor(local=True, initializer=print) as pool:
+        error = pool.submit(divmod, 1, cast("Any", lock)).exception(10)
+        assert "argument 2 ('y') of divmod: cannot pickle" in str(error)
+        with pytest.raises(dispycos.NotPicklable, match=r"argument 2 \('y'\) of divmod: .*: item 0 of list"):
+            list(pool.map(divmod, [1, 2], cast("Any", [lock, 3]), chunksize=2))
 
 
 def test_an_error_shows_the_line_that_asked_for_it_and_none_of_what_waits() -> None:

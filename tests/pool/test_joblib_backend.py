@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import joblib
 import numpy
 import pytest
 from joblib.parallel import BatchedCalls, FallbackToBackend, SequentialBackend
 
+import dispycos
 from dispycos.actors.pool import joblib_backend
 from dispycos.actors.pool.joblib_backend import Arrays, DispycosBackend
 from dispycos.actors.pool.kept import Missing, install
@@ -138,3 +141,16 @@ def test_calls_without_arrays_are_sent_as_joblib_made_them(arrays: Arrays) -> No
     assert arrays.put_into(calls)() == [(1, "word"), ([], None)]
     by_name = batch_of((same, (1,), {"also": numpy.arange(1000.0)}))
     assert len(arrays.put_into(by_name).stored) == 1
+
+
+def test_an_argument_that_cannot_be_pickled_is_named_by_the_function_it_is_for() -> None:
+    dispycos.register_joblib()
+    with (
+        joblib.parallel_config(backend="dispycos", local=True),
+        pytest.raises(
+            dispycos.NotPicklable, match=r"^argument 2 \('y'\) of divmod: cannot pickle '_thread.lock'"
+        ),
+    ):
+        joblib.Parallel(n_jobs=2, batch_size=2)(
+            joblib.delayed(divmod)(n, m) for n, m in [(1, 2), (3, threading.Lock())]
+        )
