@@ -60,7 +60,7 @@ class Calls:
         self._loop = loop
         self._cluster = cluster
         self._made_at = made_at
-        self._max_workers = max_workers
+        self.max_workers = max_workers
         self._retries = retries
         self._setup = setup
         self.kept: dict[str, Kept] = {} if setup is None else {setup.key: setup}  # what servers may miss
@@ -215,7 +215,7 @@ class Calls:
             self._loop.call_soon(self._pump)
 
     def _has_room(self, lease: Lease) -> bool:
-        limit = self._max_workers
+        limit = self.max_workers
         return limit is None or len(self._given) < limit or lease.server_count <= limit
 
     def _taken(self, taking: asyncio.Task[Lease]) -> None:

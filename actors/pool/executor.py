@@ -221,6 +221,20 @@ class Executor(concurrent.futures.Executor):
         if wait:
             self._wait("info")
 
+    @property
+    def _max_workers(self) -> int:
+        """How many calls may run at a time: under this name libraries ask the standard library's executors, dask for one.
+
+        Waits for the servers, if there are none yet and nobody has said how many.
+        """
+        return self._calls.max_workers or self._count_servers()
+
+    def _count_servers(self) -> int:
+        """Of the cluster, which is waited for if there are none."""
+        if not self._calls.count_servers():
+            self.submit(int).result()
+        return self._calls.count_servers()
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "cannot pickle an Executor, which is its program's: a task submits by `task.client`, or dispycos.current_client()"

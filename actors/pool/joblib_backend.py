@@ -46,9 +46,7 @@ def _servers_of(options: dict[str, Any]) -> int:
         if _holder is None:
             _holder = options, Executor(**options)
         holder = _holder[1]
-    if not holder._calls.count_servers():
-        holder.submit(int).result()  # once: later it would wait behind what runs
-    return holder._calls.count_servers()
+    return holder._count_servers()
 
 
 class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]

@@ -216,6 +216,8 @@ class Mirror:
         if info.spec_name is not None:
             self.main.__spec__ = ModuleSpec(info.spec_name, None, origin=info.file)
         sys.argv = [word.decode(errors="surrogatepass") for word in info.argv]
+        if info.authkey:  # as children of multiprocessing have that of their parent
+            import_module("multiprocessing.process").current_process().authkey = info.authkey
 
     # Making it.
 

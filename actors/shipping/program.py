@@ -121,6 +121,11 @@ class NamespaceModule(ModuleType):
 # --- its texts ---
 
 
+def _authkey() -> bytes:
+    processes = sys.modules.get("multiprocessing.process")
+    return bytes(processes.current_process().authkey) if processes is not None else b""
+
+
 class Source:
     """One text with its statements; `base` puts the cells of a notebook in the order of their execution."""
 
@@ -157,6 +162,7 @@ class MainSources:
             argv=[str(word).encode(errors="surrogatepass") for word in sys.argv],
             local_names=local_names,
             first=[name for name in FIRST if name in sys.modules],
+            authkey=_authkey(),
         )
 
     def refresh(self) -> None:

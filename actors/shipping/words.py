@@ -14,6 +14,7 @@ class MainInfo(Struct, array_like=True, frozen=True):
     argv: list[bytes] = []  # UTF-8 with surrogates passed: the words of a command line may be any bytes
     local_names: list[str] = []  # top-level modules that the client would import from its own folders
     first: list[str] = []  # of FIRST, what is to be imported before any of its code
+    authkey: bytes = b""  # of multiprocessing, if the client uses it: its managers and listeners ask for that
 
 
 class Statement(Struct, array_like=True, frozen=True, tag=0):

@@ -211,6 +211,13 @@ def test_what_is_put_around_a_call_is_not_named_when_its_argument_cannot_be_pick
             list(pool.map(divmod, [1, 2], cast("Any", [lock, 3]), chunksize=2))
 
 
+def test_libraries_learn_how_many_calls_may_run_at_a_time() -> None:
+    with dispycos.Executor(local=True) as pool:
+        assert pool._max_workers == 1, "there is one server: the program"
+    with dispycos.Executor(3, local=True) as pool:
+        assert pool._max_workers == 3
+
+
 def test_an_error_shows_the_line_that_asked_for_it_and_none_of_what_waits() -> None:
     with dispycos.Executor(local=True) as pool:
         future = pool.submit(int, "x")

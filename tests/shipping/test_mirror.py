@@ -2,6 +2,7 @@
 
 import linecache
 import marshal
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
@@ -51,6 +52,20 @@ def missing(mirror: Mirror, data: bytes) -> CodeRequest:
     with pytest.raises(MissingCode) as caught:
         mirror.loads(data)
     return caught.value.request
+
+
+def test_managers_of_the_clients_multiprocessing_know_the_server(mirror: Mirror, tmp_path: Path) -> None:
+    own: Any = multiprocessing.current_process()
+    before, key = own.authkey, b"the client's"
+    try:
+        own.authkey = key
+        with main_of(tmp_path, "import multiprocessing") as (_, snapshot):
+            bundle = snapshot.answer(CodeRequest())
+        own.authkey = b"another"
+        mirror.install(bundle)
+        assert own.authkey == key
+    finally:
+        own.authkey = before
 
 
 def test_what_a_load_misses_is_asked_for_until_it_is_here(mirror: Mirror) -> None:
