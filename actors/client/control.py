@@ -12,11 +12,10 @@ from dispycos.notices import NAMED_MAX, named
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, Address, Location
 from dispycos.protocol.envelope import Envelope
-from dispycos.protocol.messages import NodeInfo, Spot
+from dispycos.protocol.messages import Spot
 from dispycos.protocol.status import Status
 
 from ..dispatching.facts import FleetNode, FleetServer
-from .effects import News
 from .holdings import Holdings
 from .setups import Where, where_of
 
@@ -54,7 +53,7 @@ class Control:
         self._note(where_of(spot), node, suspended)
         self._has.dispatcher.server_opened(spot.epoch, not suspended)
         status = Status.ServerSuspended if suspended else Status.ServerResumed
-        self._tell(status, Location(spot.addr, spot.port))
+        self._has.tell(status, Location(spot.addr, spot.port))
 
     def suspend_node(self, epoch: int, *, suspended: bool) -> None:
         if (epoch in self._suspended) is suspended:
@@ -62,7 +61,7 @@ class Control:
         self._note(epoch, epoch, suspended)
         if epoch not in self._parting and epoch not in self._closing:
             self._has.dispatcher.node_opened(epoch, not suspended)
-        self._tell(Status.NodeSuspended if suspended else Status.NodeResumed, self._has.nodes[epoch])
+        self._has.tell(Status.NodeSuspended if suspended else Status.NodeResumed, self._has.nodes[epoch])
 
     def _note(self, where: Where, node: int, suspended: bool) -> None:
         self._has.is_changed = True
@@ -70,10 +69,6 @@ class Control:
             self._suspended[where] = node
         else:
             del self._suspended[where]
-
-    def _tell(self, status: Status, info: NodeInfo | Location) -> None:
-        if self._has.wants_news:
-            self._has.effects.append(News(status, info))
 
     def held_up(self) -> tuple[int, str]:
         """Tasks that wait for what the program itself has suspended or closed; and why, for people."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dispycos.machine import Outbox
 from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.messages import Lease, NodeInfo, Spot
+from dispycos.protocol.status import Status
 
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry
-from .effects import Say
+from .effects import News, Say
 from .tally import Tally
 
 
@@ -41,6 +42,11 @@ class Holdings(Outbox):
         self.had: set[int] = set()  # nodes and servers that the scheduler before this one told of: epochs
         self.now = 0.0  # of the last message or wake-up, in seconds
         self.is_changed = False  # since the last pass of the dispatcher
+
+    def tell(self, status: Status, info: object) -> None:
+        """To the status_task, if there is one."""
+        if self.wants_news:
+            self.effects.append(News(status, info))
 
     def say(self, text: str, level: str = "info") -> None:
         """To the person at the terminal; `level` is a method of logging.Logger."""

@@ -18,7 +18,7 @@ from dispycos.protocol.watching import Death
 
 from ..dispatching.facts import Entry
 from .control import Control
-from .effects import Bury, Choose, Dial, HangUp, News, Pulsed, Scheduled
+from .effects import Bury, Choose, Dial, HangUp, Pulsed, Scheduled
 from .holdings import Holdings
 from .owned import Tasks
 from .places import file_places
@@ -113,17 +113,13 @@ class Members:
         if word.text and not self._has.is_releasing:
             self._has.say(f"node {node.name}: {text}", "warning")
         if word.status != Status.NodeInitialized and not self._is_old(node.epoch, word.status):
-            self._tell(Status(word.status), node)  # that it is initialized it says itself ...
+            self._has.tell(Status(word.status), node)  # that it is initialized it says itself ...
             if word.status == Status.NodeDiscovered and node.epoch in self._initialized:
-                self._tell(Status.NodeInitialized, node)  # ... and has already
+                self._has.tell(Status.NodeInitialized, node)  # ... and has already
 
     def _is_old(self, epoch: int, status: int) -> bool:
         """A scheduler that was started anew says again what there is."""
         return epoch in self._has.had and status in SAID_AGAIN
-
-    def _tell(self, status: Status, info: NodeInfo | Location) -> None:
-        if self._has.wants_news:
-            self._has.effects.append(News(status, info))
 
     # --- what comes before the first task ---
 
@@ -131,7 +127,7 @@ class Members:
         word: messages.SetupWanted = envelope.message
         if word.spot is not None:
             self._initialize(word.node)
-            self._tell(Status.ServerDiscovered, Location(word.spot.addr, word.spot.port))
+            self._has.tell(Status.ServerDiscovered, Location(word.spot.addr, word.spot.port))
         else:
             self.control.node_renewed(envelope.sender.epoch)
         self.setups.asked(envelope, now)
@@ -145,7 +141,7 @@ class Members:
         if epoch not in self._initialized:
             self._initialized.add(epoch)
             if epoch in self._has.nodes:  # else its scheduler has not told of it yet
-                self._tell(Status.NodeInitialized, self._has.nodes[epoch])
+                self._has.tell(Status.NodeInitialized, self._has.nodes[epoch])
 
     # --- links ---
 
@@ -242,7 +238,7 @@ class Members:
         if word.text and not self._has.is_releasing:
             self._has.say(f"server {word.spot.name} {word.text}", "warning")
         if not self._is_old(epoch, word.status):
-            self._tell(Status(word.status), Location(word.spot.addr, word.spot.port))
+            self._has.tell(Status(word.status), Location(word.spot.addr, word.spot.port))
 
     def _on_server_lost(self, envelope: Envelope, now: float) -> None:
         """Its node speaks for it: what had begun is lost, the rest is given to others."""

@@ -17,7 +17,7 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.status import OutcomeKind, Status
 
 from ..dispatching.dispatch import Dispatcher
-from .effects import Failed, Freed, News
+from .effects import Failed, Freed
 from .holdings import Holdings
 from .members import Members
 from .owned import Tasks
@@ -259,8 +259,7 @@ class Standing:
         kind = OutcomeKind.TERMINATED if self._has.is_releasing else OutcomeKind.LOST
         self._tasks.end_all(kind, reason or "the client closed")
         self._end_lease(reason)
-        if self._has.wants_news:
-            self._has.effects.append(News(Status.ClientClosed, None))
+        self._has.tell(Status.ClientClosed, None)
 
     def _end_lease(self, reason: str) -> None:
         self._has.lease = self._away_since = None
