@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from dispycos.notices import PATIENCE_S
 
 from ..dispatching.facts import Entry
 from ..tasks.record import Record
@@ -33,7 +36,10 @@ class Waits:
         self.needs: dict[int, Needs] = {}  # by number of the task that waits
         self.ready: deque[Needs] = deque()  # all their values are there
         self._wanted: dict[Record, list[Needs]] = {}  # by the one that is waited for
-        self.doubted: list[Record] = []  # waited for, though they may be actors that never end
+        self._doubted: list[
+            Record
+        ] = []  # waited for since the last look, though they may be actors that never end
+        self._doubts: deque[tuple[float, Record]] = deque()  # the same, by when it is said
         self.asked: dict[
             tuple[int, int], Record
         ] = {}  # what a server has to tell of tasks: by its epoch and their numbers
@@ -48,13 +54,29 @@ class Waits:
         for value in missing:
             self._wanted.setdefault(value, []).append(needs)
             if value.may_receive:
-                self.doubted.append(value)
+                self._doubted.append(value)
                 value.may_receive = False  # once is enough
         if not missing:
             self.ready.append(needs)
 
-    def first_wanting(self, value: Record) -> Needs | None:
-        return next(filter(self._is_there, self._wanted.get(value, ())), None)
+    def doubts(self, now: float) -> Iterator[str]:
+        """Nobody waits in silence for the value of an actor, whose handle was meant."""
+        if self._doubted:
+            self._doubts.extend((now + PATIENCE_S, value) for value in self._doubted)
+            self._doubted.clear()
+        while self._doubts and self._doubts[0][0] <= now:
+            _, value = self._doubts.popleft()
+            needs = next(filter(self._is_there, self._wanted.get(value, ())), None)
+            if needs is not None and value.address is None:  # it has not begun
+                self._doubts.append((now + PATIENCE_S, value))
+            elif needs is not None:
+                yield doubt(needs.record.function, value.function, needs.values.index(value) + 1)
+
+    @property
+    def deadline(self) -> float | None:
+        if self.ready:
+            return 0.0
+        return self._doubts[0][0] if self._doubts else None
 
     def has(self, record: Entry) -> bool:
         return record.task.number in self.needs

@@ -12,7 +12,7 @@ from typing import Final
 
 from dispycos.errors import TaskRefused
 from dispycos.machine import Send
-from dispycos.notices import PATIENCE_S, listing
+from dispycos.notices import listing
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SERVER, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload, bytes_of, size_of
@@ -27,7 +27,7 @@ from ..tasks.record import Record
 from ..tasks.results import failing_of, passed_on
 from .effects import Began, Forward, GiveCode, News, Print, Relay, Resolve, Room
 from .holdings import Holdings
-from .needs import Needs, Waits, doubt
+from .needs import Needs, Waits
 from .places import find_place
 from .submitters import Submitters
 from .unprinted import Unprinted
@@ -50,7 +50,6 @@ class Tasks:
         self.unprinted = Unprinted()
         self.waits = Waits()  # for values of others
         self._timed: dict[int, tuple[Entry, float]] = {}  # that run, and have to end by then: by number
-        self._doubts: deque[tuple[float, Record]] = deque()  # by when it is said
         self._time_at: float | None = None  # not later than any of these
         self._to_tell: deque[Record] = deque()  # ended, and others wait for their values
         self.unread: dict[int, Entry] = {}  # that raised, were lost or refused, and nobody has looked at it
@@ -181,27 +180,11 @@ class Tasks:
         if self._room_at is not None and self.waiting <= self._room_at:
             self._room_at = None
             self._has.effects.append(Room())
-        self._doubt(now)
-
-    def _doubt(self, now: float) -> None:
-        """Nobody waits in silence for the value of an actor, whose handle was meant."""
-        for value in self.waits.doubted:
-            self._doubts.append((now + PATIENCE_S, value))
-        self.waits.doubted.clear()
-        while self._doubts and self._doubts[0][0] <= now:
-            _, value = self._doubts.popleft()
-            needs = self.waits.first_wanting(value)
-            if needs is None:
-                continue
-            if value.address is None:  # it has not begun
-                self._doubts.append((now + PATIENCE_S, value))
-                continue
-            place = needs.values.index(value) + 1
-            self._has.say(doubt(needs.record.function, value.function, place), "warning")
+        for text in self.waits.doubts(now):
+            self._has.say(text, "warning")
 
     def deadline(self) -> float | None:
-        doubt = self._doubts[0][0] if self._doubts else None
-        due = (self.unprinted.deadline, self._time_at, doubt, 0.0 if self.waits.ready else None)
+        due = (self.unprinted.deadline, self._time_at, self.waits.deadline)
         return min((one for one in due if one is not None), default=None)
 
     # --- values that are arguments of others ---
