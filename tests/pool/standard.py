@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import multiprocessing
 import re
 import sys
 import time
 import unittest
 from concurrent.futures import BrokenExecutor
+from functools import cache
 from pathlib import Path
 from pickle import PickleError, PicklingError
 from typing import Any
@@ -23,14 +25,15 @@ PACKAGE = "test.test_concurrent_futures"
 ROOT = Path(__file__).parents[2]
 
 PROCESSES = "it looks into ProcessPoolExecutor's own processes"
-MULTIPROCESSING = "it passes an object of multiprocessing, which only its own children can take"
+MULTIPROCESSING = "it passes a semaphore of multiprocessing, which only its own children can take"
+CAUSE = "the __cause__ is dispycos' RemoteTraceback, not ProcessPoolExecutor's own class"
 STAY = "max_tasks_per_child is refused by name: servers stay"
 
 # By names; what they are about and holds for ours is in tests/pool/test_executor.py.
 LEFT_OUT = {
     "test_killed_child": "a server that dies takes only its call along: the pool is not broken then",
-    "test_traceback": "the __cause__ is dispycos' RemoteTraceback, not ProcessPoolExecutor's own class",
-    "test_ressources_gced_in_workers": MULTIPROCESSING,
+    "test_traceback": CAUSE,
+    "test_traceback_when_child_process_terminates_abruptly": "a server that dies leaves no traceback",
     "test_saturation": MULTIPROCESSING,
     "test_processes_terminate": MULTIPROCESSING,
     "test_idle_process_reuse_one": PROCESSES,
@@ -44,6 +47,20 @@ LEFT_OUT = {
     "test_max_tasks_per_child": STAY,
     "test_max_tasks_per_child_defaults_to_spawn_context": STAY,
     "test_max_tasks_early_shutdown": STAY,
+    "test_max_tasks_per_child_pending_tasks_gh115634": STAY,
+    "test_shutdown_no_wait_max_tasks_gh119592": STAY,
+    "test_gc_during_max_tasks_worker_exit_gh152967": STAY,
+    "test_force_shutdown_during_max_tasks_worker_exit": STAY,
+    "test_failed_worker_replacement_breaks_pool": STAY,
+    "test_shutdown_gh_132969_case_1": STAY,
+    "test_shutdown_gh_132969_case_2": STAY,
+    "test_broken_process_pool_traceback": PROCESSES,
+    "test_terminate_workers": PROCESSES,
+    "test_kill_workers": PROCESSES,
+    "test_force_shutdown_workers_invalid_op": PROCESSES,
+    "test_force_shutdown_workers": PROCESSES,
+    "test_force_shutdown_workers_not_started_yet": PROCESSES,
+    "test_force_shutdown_workers_stops_pool": PROCESSES,
 }
 
 # What ours raises where ProcessPoolExecutor's pool is broken, or the program would be ended: only a dead server is told as such.
@@ -65,7 +82,10 @@ QUICK += [f"Shutdown.test_{name}" for name in ("cancel", "hang_gh94440", "run_af
 
 
 class Executor(dispycos.Executor):
-    """Under the name that the tests know."""
+    """Under the names that the tests know."""
+
+    def __init__(self, *args: Any, mp_context: object = None, **options: Any) -> None:
+        super().__init__(*args, **options)
 
     @property
     def _broken(self) -> bool:
@@ -99,7 +119,13 @@ def cases() -> list[type[unittest.TestCase]]:
         module, ("test_process_pool", "test_shutdown", "test_init", "test_deadlock")
     )
     util = module("util")
-    ours = {"executor_type": Executor, "get_context": lambda _: None}
+    context = multiprocessing.get_context("spawn")
+    manager = cache(context.Manager)
+    ours = {
+        "executor_type": Executor,
+        "get_context": lambda _: context,
+        "create_event": lambda _: manager().Event(),
+    }
 
     def bound(name: str, *bases: type) -> type[unittest.TestCase]:
         return type(name, (*bases, util.BaseTestCase), dict(ours))
@@ -113,8 +139,9 @@ def cases() -> list[type[unittest.TestCase]]:
         self.assertEqual(self.executor.submit(pow, 2, 3).result(timeout=self.TIMEOUT), 8)
 
     deadlocks = bound("Deadlock", deadlock.ExecutorDeadlockTest, util.ExecutorMixin)
-    deadlocks._check_crash = check_crash  # type: ignore[attr-defined]
-    deadlock.BrokenProcessPool = dispycos.TaskLost
+    for name in ("_check_crash", "_check_error"):  # until Python 3.13, and since then
+        setattr(deadlocks, name, check_crash)
+    deadlock.BrokenProcessPool = pool.BrokenProcessPool = dispycos.TaskLost
     shutdown.assert_python_ok = assert_python_ok
     return [
         bound("Executor", pool.ProcessPoolExecutorTest, util.ExecutorMixin),
