@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from dispycos.config import RESOURCE, natural_number, whole_number
+from dispycos.config import RESOURCE, natural_number, positive_seconds, whole_number
 from dispycos.protocol.addresses import Location
 
 PRIORITY_MAX: Final = 1_000_000
@@ -71,8 +70,4 @@ def _looked_at(name: str, value: Any) -> Any:
         if abs(priority) > PRIORITY_MAX:
             raise ValueError(f"priority must be from -{PRIORITY_MAX:,} to {PRIORITY_MAX:,}, not {value}")
         return priority
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"timeout must be seconds (a number), not {type(value).__name__}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"timeout must be a time to run, in seconds, not {value}")
-    return float(value)
+    return positive_seconds(value, "timeout")

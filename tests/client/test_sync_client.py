@@ -93,7 +93,7 @@ def test_options_are_those_of_the_client_and_add_up(client: SyncClient) -> None:
     assert some.rtask(double, 3).result() == 6
     assert list(some.options(retries=2).map(double, [1])) == [(1, 2)]
     assert repr(some.options(retries=2)).endswith(".options(retries=2, timeout=60.0, priority=1)")
-    with pytest.raises(ValueError, match="timeout must be a time to run"):
+    with pytest.raises(ValueError, match="timeout must be a number of seconds above 0"):
         client.options(timeout=-1)
 
 
