@@ -16,7 +16,8 @@ from joblib.parallel import BatchedCalls, FallbackToBackend, SequentialBackend
 
 import dispycos
 from dispycos.actors.pool import joblib_backend
-from dispycos.actors.pool.joblib_backend import Arrays, DispycosBackend
+from dispycos.actors.pool.joblib_arrays import Arrays
+from dispycos.actors.pool.joblib_backend import DispycosBackend
 from dispycos.actors.pool.kept import Missing, install
 
 

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 from scenarios import raises
 
 import dispycos
-from dispycos.actors.pool import joblib_backend
+from dispycos.actors.pool import joblib_arrays
 
 LONG = 60
 
@@ -77,18 +77,18 @@ def test_a_large_array_is_mapped_and_read_only_and_its_file_removed():
 
 
 def test_where_its_file_is_not_it_is_sent_once_to_each_server():
-    array, stored = numpy.arange(500_000, dtype=float), joblib_backend.Arrays._store
+    array, stored = numpy.arange(500_000, dtype=float), joblib_arrays.Arrays._store
 
     def store_nowhere(self, array):
         made = stored(self, array)
         os.unlink(made.path)
         return made
 
-    joblib_backend.Arrays._store = store_nowhere
+    joblib_arrays.Arrays._store = store_nowhere
     try:
         found = Parallel()(delayed(seen)(array, n) for n in range(200))
     finally:
-        joblib_backend.Arrays._store = stored
+        joblib_arrays.Arrays._store = stored
     assert {each[:2] for each in found} == {("ndarray", False)}
     assert [each[2] for each in found] == list(range(200))
 

@@ -1,0 +1,251 @@
+"""Large arrays among the arguments of joblib's calls: each is stored once, and opened where servers can, or sent to them once."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import mmap
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from typing import Any, NamedTuple, cast
+
+from .kept import Kept, Missing, install, keep_only, value_of
+
+SHARED_MEMORY = "/dev/shm"
+
+_program = secrets.token_hex(8)  # the keys of its arrays begin so
+_numbers = itertools.count()
+_alive: set[str] = set()  # keys of arrays of Parallels that are not over
+
+
+class Stored:
+    """Stands for an array in the arguments of a call, and opens its file on a server.
+
+    Parameters
+    ----------
+    mapping: if it is in a file of the program's own; None: numpy.save() has written it.
+    """
+
+    def __init__(self, key: str, path: str, mode: str, mapping: Mapping | None = None) -> None:
+        self.key = key
+        self.path = path
+        self.mode = mode
+        self.mapping = mapping
+
+    def open(self) -> bool:
+        """False: the file is not on this host, or not for this user."""
+        import numpy
+
+        try:
+            if self.mapping is None:
+                install(self.key, numpy.load, (self.path, self.mode))
+            else:
+                install(self.key, self.mapping.open, (self.path, self.mode))
+        except OSError:
+            return False
+        return True
+
+
+class Mapping(NamedTuple):
+    """Which bytes of a file are an array: tasks that write into one of numpy.memmap write into the file, as joblib's own do."""
+
+    file: tuple[int, int]  # inode and size
+    dtype: Any
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    low: int  # the first and the last byte, from the beginning of the file ...
+    high: int
+    origin: int  # ... and that of the item of index 0
+
+    @classmethod
+    def of(cls, array: Any) -> tuple[str, str, Mapping] | None:
+        """With the path, and the mode for others; None: there is no file that has what the array has."""
+        import numpy
+
+        whole = array
+        while isinstance(whole, numpy.ndarray) and not isinstance(whole.base, mmap.mmap):
+            whole = whole.base
+        if (
+            not isinstance(whole, numpy.memmap)
+            or whole.filename is None
+            or whole.mode == "c"
+            or not array.size
+        ):
+            return None
+        path = os.fspath(whole.filename)
+        try:
+            file = _identity(path)
+        except OSError:  # it was removed
+            return None
+        begin = whole.__array_interface__["data"][0] - whole.offset
+        origin = array.__array_interface__["data"][0] - begin
+        steps = [step * (count - 1) for step, count in zip(array.strides, array.shape, strict=True)]
+        low = origin + sum(step for step in steps if step < 0)
+        high = origin + sum(step for step in steps if step > 0) + array.itemsize
+        mapping = cls(file, array.dtype, array.shape, array.strides, low, high, origin)
+        return path, "r+" if whole.mode == "w+" else whole.mode, mapping
+
+    def open(self, path: str, mode: str) -> Any:
+        """Raises OSError if it is another file here."""
+        import numpy
+
+        if _identity(path) != self.file:
+            raise FileNotFoundError(path)
+        data: Any = numpy.memmap(path, "u1", cast("Any", mode), self.low, (self.high - self.low,))
+        array = numpy.ndarray(self.shape, self.dtype, data, self.origin - self.low, self.strides)
+        return array.view(numpy.memmap)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_ino, found.st_size
+
+
+class Batch:
+    """joblib's own batch, on a server that has its arrays."""
+
+    def __init__(self, calls: Any, stored: dict[str, Stored]) -> None:
+        self.calls = calls
+        self.stored = stored
+        self.program = _program
+        self.alive = sorted(_alive.union(stored))  # other arrays of this program are not needed any more
+        function = calls.items[0][0] if calls.items else calls
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self) -> Any:
+        keep_only(self.program, self.alive)
+        for key, stored in self.stored.items():
+            if value_of(key) is None and not stored.open():
+                return Missing(key)
+        if self.stored:
+            self.calls.items = [
+                (function, tuple(map(_found, args)), {name: _found(value) for name, value in kwargs.items()})
+                for function, args, kwargs in self.calls.items
+            ]
+        return self.calls()
+
+
+def _found(value: Any) -> Any:
+    return value_of(value.key) if isinstance(value, Stored) else value
+
+
+def read_only(array: Any) -> Any:
+    """As one that is mapped: all tasks of this server have the same."""
+    array.setflags(write=False)
+    return array
+
+
+class Arrays:
+    """Those of one call of a Parallel: each is written once, to a file that servers of this host map into their memory.
+
+    Parameters
+    ----------
+    min_bytes: of arrays that are stored; None: none is. mode: of the mapping, as numpy.load has it.
+    folder: for the files; None: in shared memory, if there is room, else in the temporary directory.
+    """
+
+    def __init__(self, min_bytes: int | None, mode: str, folder: str | None) -> None:
+        self._min_bytes = min_bytes
+        self._mode = mode
+        self._folder = folder or os.environ.get("JOBLIB_TEMP_FOLDER")
+        self._made: list[str] = []
+        self._stored: dict[
+            int, tuple[Any, Stored]
+        ] = {}  # by id, with the array, so that nothing else gets that
+        self.kept: dict[str, Kept] = {}  # for servers that cannot open the file
+
+    def put_into(self, calls: Any) -> Batch:
+        """joblib's batch with what stands for its large arrays."""
+        used: dict[str, Stored] = {}
+        if not _has_arrays(calls.items):
+            return Batch(calls, used)
+        light = copy.copy(calls)
+        light.items = [
+            (
+                function,
+                tuple(self._lightened(value, used) for value in args),
+                {name: self._lightened(value, used) for name, value in kwargs.items()},
+            )
+            for function, args, kwargs in calls.items
+        ]
+        return Batch(light, used)
+
+    def _lightened(self, value: Any, used: dict[str, Stored]) -> Any:
+        if not _is_array(value) or (value.base is None and not self._is_large(value)):
+            return value
+        known = self._stored.get(id(value))
+        if known is None:
+            stored = self._map(value)
+            if stored is None and self._is_large(value):
+                stored = self._store(value)
+            if stored is None:
+                return value
+            known = self._stored[id(value)] = value, stored
+        used[known[1].key] = known[1]
+        return known[1]
+
+    def _is_large(self, array: Any) -> bool:
+        return self._min_bytes is not None and array.nbytes >= self._min_bytes and not array.dtype.hasobject
+
+    def _map(self, array: Any) -> Stored | None:
+        found = Mapping.of(array)
+        if found is None:
+            return None
+        path, mode, mapping = found
+        return Stored(self._keep(array), path, mode, mapping)
+
+    def _keep(self, array: Any) -> str:
+        """Its key, by which servers that have not its file get it."""
+        import numpy
+
+        key = f"{_program}-{next(_numbers)}"
+        self.kept[key] = Kept(key, read_only, (numpy.asarray(array),))
+        return key
+
+    def _store(self, array: Any) -> Stored:
+        import numpy
+
+        key = self._keep(array)
+        _alive.add(key)
+        folder = tempfile.mkdtemp(prefix="dispycos-joblib-", dir=self._folder or _roomy_folder(array.nbytes))
+        self._made.append(folder)
+        path = os.path.join(folder, f"{key}.npy")
+        numpy.save(path, array, allow_pickle=False)
+        return Stored(key, path, self._mode)
+
+    def close(self) -> list[str]:
+        """Their keys. Servers that have a file mapped keep it until they hear of the next call."""
+        for folder in self._made:
+            shutil.rmtree(folder, ignore_errors=True)
+        _alive.difference_update(self.kept)
+        self._stored.clear()
+        keys = list(self.kept)
+        self.kept.clear()
+        return keys
+
+
+def _has_arrays(calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> bool:
+    """By their types: there are few among many values."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return False
+    kinds = {type(value) for _, args, _ in calls for value in args}
+    kinds.update(type(value) for _, _, kwargs in calls if kwargs for value in kwargs.values())
+    return any(issubclass(kind, numpy.ndarray) for kind in kinds)
+
+
+def _is_array(value: Any) -> bool:
+    """Of numpy's own kinds: others, as masked ones, are more than their numbers."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) in (numpy.ndarray, numpy.memmap)
+
+
+def _roomy_folder(size: int) -> str | None:
+    with contextlib.suppress(OSError):
+        if os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free > 2 * size:
+            return SHARED_MEMORY
+    return None
