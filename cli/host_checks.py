@@ -10,18 +10,18 @@ import os
 import re
 import shutil
 import socket
-import stat
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 import dispycos.config
 from dispycos.config import DoctorSettings
-from dispycos.transport.folders import Folders, find_folders
+from dispycos.transport.folders import FolderError, Folders, find_folders, must_be_private
 from dispycos.transport.secret import Secret
 
 from . import findings
@@ -149,38 +149,21 @@ def _wanted(folders: Folders) -> list[tuple[str, Path]]:
 def look_at_place(what: str, path: Path) -> Place:
     """Whether it is ours alone, or could be made, and takes a file, or a socket."""
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
-    free = None
+    place = partial(Place, what, str(path))
     try:
         if nearest == path and what != "the secret":
-            found = path.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-                return Place(
-                    what,
-                    str(path),
-                    "it is not a folder of this user",
-                    f"remove it, or set TMPDIR: ls -ld {path}",
-                )
-            if found.st_mode & 0o077:
-                return Place(
-                    what,
-                    str(path),
-                    f"others can see into it (mode {found.st_mode & 0o777:o})",
-                    f"chmod 700 {path}",
-                )
+            must_be_private(path)
         free = shutil.disk_usage(nearest).free
         if what == "sockets":
             _try_socket(nearest)
         with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(bytes(65536))
             file.flush()
+    except FolderError as error:
+        return place(f"it {error.text.removeprefix(f'{path} ')}", error.remedy)
     except OSError as error:
-        return Place(
-            what,
-            str(path),
-            f"it cannot be used: {error.strerror or error}",
-            f"ls -ld {nearest}; df {nearest}",
-        )
-    return Place(what, str(path), free=free)
+        return place(f"it cannot be used: {error.strerror or error}", f"ls -ld {nearest}; df {nearest}")
+    return place(free=free)
 
 
 def _try_socket(folder: Path) -> None:

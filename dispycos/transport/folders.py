@@ -140,18 +140,23 @@ def make_private(path: Path) -> Path:
         make_private(shared)
     try:
         make_missing(path)
-        found = path.lstat()
+        must_be_private(path)
     except OSError as error:
         raise FolderError(f"{path} cannot be made: {error.strerror}") from error
+    return path
+
+
+def must_be_private(path: Path) -> None:
+    """Raises FolderError: it is no folder, or not this user's alone; OSError: it is not there."""
     if os.name != "posix":
-        return path
+        return
+    found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise FolderError(f"{path} is not a folder of this user", f"remove it, or set TMPDIR: ls -ld {path}")
     if found.st_mode & 0o077:
         raise FolderError(
             f"{path} is open to other users (mode {found.st_mode & 0o777:o})", f"chmod 700 {path}"
         )
-    return path
 
 
 def sweep_sockets(folder: Path) -> None:
