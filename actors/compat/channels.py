@@ -46,8 +46,7 @@ class Channel(NativeChannel):
 
     def send(self, message: Any) -> int:
         """0."""
-        result: int = program.call(super().send, message)
-        return result
+        return program.call(super().send, message)
 
     async def deliver(self, message: Any, timeout: float | None = None, n: int = 0) -> int:
         """How many have it; see dispycos' own. -1: `n` is no number of subscribers."""
@@ -75,26 +74,22 @@ class Channel(NativeChannel):
         """0; -1 if another channel has the name."""
         join()
         try:
-            result: int = program.call(super().register)
-            return result
+            return program.call(super().register)
         except (NameTaken, ChannelClosed) as error:
             log.warning("register(): %s", error)
             return -1
 
     def unregister(self) -> int:
         """0."""
-        result: int = program.call(super().unregister)
-        return result
+        return program.call(super().unregister)
 
     def set_transform(self, transform: Any) -> int:
         """0."""
-        result: int = program.call(super().set_transform, transform)
-        return result
+        return program.call(super().set_transform, transform)
 
     def close(self) -> int:
         """0."""
-        result: int = program.call(super().close)
-        return result
+        return program.call(super().close)
 
     @classmethod
     async def locate(  # type: ignore[override]  # None instead of an error

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from dispycos.living import is_server
 
@@ -22,6 +22,7 @@ from .names import explain
 
 log = logging.getLogger("dispycos")
 
+T = TypeVar("T")
 LAST_S = 5.0  # at the end of the program its loop has so long for its last words
 
 
@@ -95,12 +96,12 @@ class Program:
                 await close()
             await home.end()
 
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+    def call(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)` on the loop; what it returns or raises. From any thread."""
         host = self.host
         if host.runtime.is_own_thread():
             return function(*args)
-        done: Future[Any] = Future()
+        done: Future[T] = Future()
 
         def run() -> None:
             try:
@@ -111,7 +112,7 @@ class Program:
         host.loop.call_soon_threadsafe(run, context=contextvars.Context())
         return done.result()
 
-    def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Its value, when it is over. From a thread that is not the loop's."""
         host = self.host
         if host.runtime.is_own_thread():

@@ -209,8 +209,7 @@ class Pycos:
             self._told.clear()
             return 0
         self._told.append(task)
-        result: int = program.call(peer_status, task)
-        return result
+        return program.call(peer_status, task)
 
     async def locate(self, name: str, timeout: float | None = None) -> Location | None:
         """Where the program of this name is; None if there is none within `timeout` seconds."""

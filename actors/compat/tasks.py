@@ -120,8 +120,7 @@ class Task(NativeTask):
             sleeper.set_result(update)
             return 0
 
-        result: int = program.call(wake)
-        return result
+        return program.call(wake)
 
     wakeup = resume
 
@@ -138,8 +137,7 @@ class Task(NativeTask):
             cell.execution.throw_in(error)
             return 0
 
-        result: int = program.call(raise_there)
-        return result
+        return program.call(raise_there)
 
     # --- ends ---
 
@@ -199,8 +197,7 @@ class Task(NativeTask):
         """0; -1 if another task has the name."""
         join()
         try:
-            result: int = program.call(super().register, name)
-            return result
+            return program.call(super().register, name)
         except (NameTaken, TaskLost) as error:
             log.warning("register(): %s", error)
             return -1
@@ -208,8 +205,7 @@ class Task(NativeTask):
     def unregister(self, name: str | None = None) -> int:
         """0; -1 if it has ended."""
         try:
-            result: int = program.call(super().unregister, name)
-            return result
+            return program.call(super().unregister, name)
         except TaskLost:
             return -1
 

@@ -204,8 +204,7 @@ class JobCluster:
 
     def cancel(self, job: DispyJob) -> int:
         """End it: if it runs it gets KeyboardInterrupt. 0; -1 if it has ended."""
-        result: int = program.call(self._pending.cancel, job)
-        return result
+        return program.call(self._pending.cancel, job)
 
     # --- waiting, ends ---
 
@@ -321,8 +320,7 @@ class JobCluster:
         known = self._nodes.find(node)
         if known is None:
             return -1
-        used: int = program.call(self._nodes.set_cpus, known, int(cpus))
-        return used
+        return program.call(self._nodes.set_cpus, known, int(cpus))
 
     def _at_node(self, method: str, node: Any, function: Callable[..., None], **options: bool) -> int:
         known = self._nodes.find(node)
