@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import string
+from collections.abc import Awaitable
 from typing import Any, Self
 
 from dispycos.errors import ChannelClosed, NameTaken, TaskLost
@@ -62,10 +63,9 @@ class Channel(NativeChannel):
         """0: nothing more goes there; -1 as subscribe()."""
         return await self._tried(super().unsubscribe(subscriber, timeout))
 
-    async def _tried(self, call: Any) -> int:
+    async def _tried(self, call: Awaitable[int]) -> int:
         try:
-            result: int = await call
-            return result
+            return await call
         except (ChannelClosed, TimeoutError, TypeError, ValueError) as error:
             log.warning("%s", error)
             return -1

@@ -8,12 +8,13 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ..tasks.waiting import complete, within
 from .program import program
 from .small import Closing
 
+T = TypeVar("T")
 LENGTH = struct.Struct(">L")  # before each message
 RECORD_MAX = 1 << 14  # bytes of one of TLS
 
@@ -188,8 +189,7 @@ class AsyncSocket(Closing):
 
     async def _recv(self, loop: asyncio.AbstractEventLoop, size: int, *flags: int) -> bytes:
         if flags or isinstance(self._sock, ssl.SSLSocket):
-            received: bytes = await self._tried(loop, self._sock.recv, size, *flags)
-            return received
+            return await self._tried(loop, self._sock.recv, size, *flags)
         return await loop.sock_recv(self._sock, size)
 
     async def _sendall(self, loop: asyncio.AbstractEventLoop, data: Any, answer: int | None) -> int | None:
@@ -201,7 +201,7 @@ class AsyncSocket(Closing):
             left = left[await self._tried(loop, self._sock.send, left[:RECORD_MAX]) :]
         return answer
 
-    async def _tried(self, loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: Any) -> Any:
+    async def _tried(self, loop: asyncio.AbstractEventLoop, call: Callable[..., T], *args: Any) -> T:
         """What it returns, as soon as it need not wait: asyncio's own calls take no socket of TLS, nor flags."""
         while True:
             try:
