@@ -56,11 +56,11 @@ class Repeats:
 
 
 def _parts(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Any]:
-    """Those of a partial and the object of a method, too; a chunk of a map has a function, and arguments for it."""
-    while (
-        not isinstance(function, FunctionType | type)
-        and (inner := getattr(function, "function", None)) is not None
-    ):
+    """Those of a partial and the object of a method, too; what wraps one has it, a chunk of a map with arguments for it."""
+    while not isinstance(function, FunctionType | type):
+        inner = getattr(function, "function", None) or getattr(function, "__wrapped__", None)
+        if inner is None:
+            break
         kwargs = {**kwargs, **getattr(function, "kwargs", {})}
         function = inner
     if isinstance(function, functools.partial):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from dispycos.actors.client.repeats import KEPT_MAX, LARGE, MUCH, OFTEN, Repeats
+from dispycos.actors.pool.executor import Chunk as ExecutorsChunk
+from dispycos.actors.pool.kept import After
 from dispycos.actors.tasks.chunks import Chunk
 
 SIZE = MUCH // OFTEN + 1  # of a call
@@ -39,6 +41,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
         lambda model: (partial(score, model), (), {}),
         lambda model: (Chunk(score, {"model": model}, False, None), ([1, 2],), {}),
         lambda model: (Chunk(model.score, {}, False, None), ([1, 2],), {}),
+        lambda model: (After("key", ExecutorsChunk(partial(score, model=model))), ([1, 2],), {}),
     ],
 )
 def test_the_same_one_is_told_of_once(make: Callable[[Model], Call]) -> None:
