@@ -85,7 +85,7 @@ class OwnCell(Cell):
 
 
 def _passed_on(name: str, needed: str, error: BaseException) -> ArgumentFailed:
-    """As results.passed_on tells it."""
+    """As reasons.passed_on tells it."""
     if isinstance(error, ArgumentFailed):  # it names those before
         why, cause = str(error).partition(" did not run: ")[2].removesuffix(")"), error.__cause__
     else:

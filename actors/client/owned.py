@@ -23,8 +23,8 @@ from dispycos.turns import answer_of_nobody
 from ..dispatching.dispatch import Dispatcher
 from ..dispatching.facts import Entry, FleetServer
 from ..tasks.passing import filled
+from ..tasks.reasons import failing_of, passed_on
 from ..tasks.record import Record
-from ..tasks.results import failing_of, passed_on
 from .effects import Began, Forward, GiveCode, News, Print, Relay, Resolve, Room
 from .holdings import Holdings
 from .needs import Needs, Waits

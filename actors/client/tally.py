@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-import msgspec
-
 from dispycos.histogram import BUCKETS, bucket_of, sparse
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.watching import Death, EndedTask, FailureGroup, FunctionTotals
 
 from ..dispatching.facts import Entry
-from ..tasks.results import failing_of, raising_of
+from ..tasks.reasons import words_of
 from .last_output import LastOutput
 
 RING: Final = 10_000  # tasks that have ended, and are kept
@@ -159,7 +157,7 @@ class Tally:
         """Of a failure: the number of those that are alike, and how it was."""
         if record.outcome not in FAILURES or record.terminated:
             return 0, ""
-        error, text, trace = _why_failed(record)
+        error, text, trace = words_of(record)
         number = self.failed(record.function, record.outcome, error, text, trace, server, now)
         return number, f"{error}: {text}".partition("\n")[0][:FAILED_MAX]
 
@@ -239,19 +237,6 @@ class Tally:
             )
             for group in self._groups.values()
         ]
-
-
-def _why_failed(record: Entry) -> tuple[str, str, str]:
-    """Name, text and trace."""
-    if failing_of(record.outcome, record.payload) is not None:
-        return "ArgumentFailed", record.text, ""
-    if record.outcome != OutcomeKind.RAISED:
-        return ("TaskLost" if record.outcome == OutcomeKind.LOST else "TaskRefused"), record.text, ""
-    try:
-        raising = raising_of(record.payload)
-    except msgspec.DecodeError:  # as who awaits it is told
-        return "Exception", "its words cannot be read", ""
-    return raising.type_name.removeprefix("builtins."), raising.text, raising.trace
 
 
 def _told(n: int, end: End, now: float) -> EndedTask:

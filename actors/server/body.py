@@ -40,7 +40,8 @@ from ..tasks.host import TaskHost
 from ..tasks.logs import LevelSetter, RecordWriter
 from ..tasks.loops import use_fresh_loops
 from ..tasks.page import CPU, IO, PageWriter
-from ..tasks.results import pack_outcome, raising_of
+from ..tasks.reasons import raising_of
+from ..tasks.results import pack_outcome
 from ..tasks.running.interrupts import Interrupts
 from ..tasks.running.relief import Relief
 from ..tasks.stdio import OutputMarks

@@ -26,8 +26,8 @@ from ..tasks.handle import Handle
 from ..tasks.host import TaskHost
 from ..tasks.options import Options
 from ..tasks.passing import has_handles, marked
+from ..tasks.reasons import failing_of
 from ..tasks.record import Record
-from ..tasks.results import failing_of
 from ..tasks.submitting import Submits, Task
 from .code import ServerPayloads
 from .queue import Server

@@ -7,9 +7,7 @@ import linecache
 import re
 import traceback
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
-
-import msgspec
+from typing import Any, Protocol, TypeVar
 
 from dispycos.errors import (
     ArgumentFailed,
@@ -28,18 +26,10 @@ from dispycos.protocol.texts import NAME_MAX, cut
 from ..shipping.pickling import ErrorRebuilder, Travelling, Unfound
 from ..shipping.words import MissingCode
 from .ends import Outcome, Raised, Returned, add_note
+from .reasons import Raising, encoded, failed_one, raising_of
 from .record import Record
 
 TEXT_MAX = 64 * 1024  # characters of an error's text, and of its traceback
-
-CHAIN_MAX: Final = 10  # tasks of a chain that are named
-WHY_MAX: Final = 200  # characters
-HOW: Final = {
-    OutcomeKind.TERMINATED: "was terminated",
-    OutcomeKind.CANCELLED: "was terminated before it started",
-    OutcomeKind.LOST: "was lost",
-    OutcomeKind.REFUSED: "was refused",
-}
 
 T = TypeVar("T")
 
@@ -59,24 +49,6 @@ class Payloads(Pickling, Protocol):
     def is_behind(self, version: int) -> bool: ...
     async def catch_up(self, version: int) -> None: ...
     async def fetch(self, missing: MissingCode) -> None: ...
-
-
-class Raising(NamedTuple):
-    """An exception on its way: its words for the case that it cannot be rebuilt, and itself."""
-
-    type_name: str
-    text: str
-    trace: str
-    pickled: list[bytes] | None  # the stream, and buffers outside of it
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Raising)
-
-
-def raising_of(payload: Payload) -> Raising:
-    """What an Outcome says of what its task raised. Nothing of the user's runs."""
-    return _decoder.decode(b"" if payload is None or isinstance(payload, list) else payload)
 
 
 def pack_outcome(
@@ -103,9 +75,7 @@ def _pack_error(pickling: Pickling, error: BaseException, name: str) -> bytes:
         pickled = _pickled(
             pickling, _lightened(pickling, error, lambda part: _spare(pickling, part, name)), name
         )
-    return _encoder.encode(
-        Raising(_name_of(error), _text_of(error), cut(trace, TEXT_MAX, TEXT_MAX // 2), pickled)
-    )
+    return encoded(Raising(_name_of(error), _text_of(error), cut(trace, TEXT_MAX, TEXT_MAX // 2), pickled))
 
 
 def _lightened(
@@ -241,78 +211,6 @@ def _attach(error: BaseException, trace: RemoteTraceback) -> None:
         root = cause
         seen.add(id(root))
     object.__setattr__(root, "__cause__", trace)
-
-
-# --- values of others, that were to be arguments and did not come
-
-
-class Failing(NamedTuple):
-    """Which task failed, and by whom others wait for it: the payload of their outcome, before that of its own."""
-
-    number: int
-    name: str
-    kind: int
-    text: str
-    started: bool
-    chain: list[str]  # it, those that waited for its value, ...
-    left_out: int  # ... of which so many are not named
-
-
-_failings = msgspec.msgpack.Decoder(Failing)
-
-
-def failing_of(outcome: int, payload: Payload) -> Failing | None:
-    """What is said of the task whose value did not come; None: this one ended for another reason."""
-    if outcome != OutcomeKind.REFUSED or not payload:
-        return None
-    return _failings.decode(buffers_of(payload)[0])
-
-
-def passed_on(name: str, needed: Record) -> tuple[str, Payload]:
-    """Text and payload of how a task of this name ends, since that one, whose value it needs, gave none."""
-    failing, cause = failing_of(needed.outcome, needed.payload), buffers_of(needed.payload)
-    if failing is None:
-        number, failed = needed.task.number, needed.function
-        failing = Failing(number, failed, needed.outcome, needed.text, needed.started, [failed], 0)
-    else:
-        cause = cause[1:]
-    chain, left_out = [*failing.chain, name], failing.left_out
-    if len(chain) > CHAIN_MAX:
-        del chain[CHAIN_MAX // 2]
-        left_out += 1
-    failing = failing._replace(chain=chain, left_out=left_out)
-    names = list(chain)
-    if left_out:
-        names.insert(CHAIN_MAX // 2, f"... {left_out:,} more ...")
-    text = f"{name} did not run: {_why(failing, cause)} ({' -> '.join(names)})"
-    return text, [_encoder.encode(failing), *cause]
-
-
-def _why(failing: Failing, cause: list[Buffer]) -> str:
-    if failing.kind in (OutcomeKind.TERMINATED, OutcomeKind.CANCELLED) and cause:  # by its timeout
-        return failing.text
-    if failing.kind != OutcomeKind.RAISED:
-        how = HOW.get(OutcomeKind(failing.kind), "has ended")
-        said = failing.text if failing.kind in (OutcomeKind.LOST, OutcomeKind.REFUSED) else ""
-        return f"{failing.name} {how}{f': {said}' if said else ''}"
-    try:
-        raising = raising_of(cause[0] if cause else None)
-    except msgspec.DecodeError:  # as who awaits that one is told
-        return f"{failing.name} raised an exception"
-    text = cut(raising.text.partition("\n")[0], WHY_MAX)
-    return f"{failing.name} raised {raising.type_name.removeprefix('builtins.')}: {text}"
-
-
-def failed_one(end: Record) -> Record | None:
-    """How the task ended whose value this one needed, if this one did not run for that."""
-    failing = failing_of(end.outcome, end.payload)
-    if failing is None:
-        return None
-    cause = buffers_of(end.payload)[1:]
-    payload: Payload = cause if len(cause) > 1 else (cause[0] if cause else None)
-    return Record(
-        failing.name, started=failing.started, outcome=failing.kind, text=failing.text, payload=payload
-    )
 
 
 # --- values whose code may have to be fetched first

@@ -12,8 +12,9 @@ from dispycos.actors.client.owned import FILLED_MAX
 from dispycos.actors.dispatching.facts import Entry
 from dispycos.actors.shipping.pickling import dumps_call, loads
 from dispycos.actors.tasks.passing import Mark, opened
+from dispycos.actors.tasks.reasons import passed_on
 from dispycos.actors.tasks.record import Record
-from dispycos.actors.tasks.results import passed_on, unpack_outcome
+from dispycos.actors.tasks.results import unpack_outcome
 from dispycos.errors import ArgumentFailed, TaskLost, TaskTerminated
 from dispycos.machine import Send
 from dispycos.notices import PATIENCE_S
