@@ -39,7 +39,7 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.before_end: list[Callable[[], None]] = []  # called when the program ends, while the loop runs
         self.opened: Any = None  # the lease of the client that a notebook's cell opened last
         self._pid = os.getpid()

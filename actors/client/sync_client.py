@@ -45,18 +45,22 @@ NOT_HERE = {
 }
 
 
-def _awaited(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, int]]) -> Method[Callable[P, int]]:
-    """This method of a Client, for plain code."""
+def _awaited(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, int]],
+) -> Callable[[object], Method[Callable[P, int]]]:
+    """Has the function that it decorates be this method of a Client, for plain code."""
 
     @plain
     @wraps(method)
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> int:
         return self._call(method(self._client, *args, **kwargs), f"{method.__name__}()")
 
-    return call
+    return lambda _: call
 
 
-def _on_loop(method: Callable[Concatenate[Any, P], int]) -> Method[Callable[P, int]]:
+def _on_loop(
+    method: Callable[Concatenate[Any, P], int],
+) -> Callable[[object], Method[Callable[P, int]]]:
     @wraps(method)
     async def call(client: Any, /, *args: P.args, **kwargs: P.kwargs) -> int:
         return method(client, *args, **kwargs)
@@ -236,20 +240,34 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     # --- nodes, servers, files ---
 
-    enable_node = _on_loop(ClusterCalls.enable_node)
-    enable_server = _on_loop(ClusterCalls.enable_server)
-    suspend_server = _on_loop(ClusterCalls.suspend_server)
-    resume_server = _on_loop(ClusterCalls.resume_server)
-    suspend_node = _on_loop(ClusterCalls.suspend_node)
-    resume_node = _on_loop(ClusterCalls.resume_node)
-    close_server = _on_loop(ClusterCalls.close_server)
-    restart_server = _on_loop(ClusterCalls.restart_server)
-    close_node = _on_loop(ClusterCalls.close_node)
-    restart_node = _on_loop(ClusterCalls.restart_node)
-    abandon_zombie = _on_loop(ClusterCalls.abandon_zombie)
-    node_allocate = _on_loop(ClusterCalls.node_allocate)
-    send_file = _awaited(ClusterCalls.send_file)
-    del_file = _awaited(ClusterCalls.del_file)
+    @_on_loop(ClusterCalls.enable_node)
+    def enable_node(self) -> None: ...
+    @_on_loop(ClusterCalls.enable_server)
+    def enable_server(self) -> None: ...
+    @_on_loop(ClusterCalls.suspend_server)
+    def suspend_server(self) -> None: ...
+    @_on_loop(ClusterCalls.resume_server)
+    def resume_server(self) -> None: ...
+    @_on_loop(ClusterCalls.suspend_node)
+    def suspend_node(self) -> None: ...
+    @_on_loop(ClusterCalls.resume_node)
+    def resume_node(self) -> None: ...
+    @_on_loop(ClusterCalls.close_server)
+    def close_server(self) -> None: ...
+    @_on_loop(ClusterCalls.restart_server)
+    def restart_server(self) -> None: ...
+    @_on_loop(ClusterCalls.close_node)
+    def close_node(self) -> None: ...
+    @_on_loop(ClusterCalls.restart_node)
+    def restart_node(self) -> None: ...
+    @_on_loop(ClusterCalls.abandon_zombie)
+    def abandon_zombie(self) -> None: ...
+    @_on_loop(ClusterCalls.node_allocate)
+    def node_allocate(self) -> None: ...
+    @_awaited(ClusterCalls.send_file)
+    def send_file(self) -> None: ...
+    @_awaited(ClusterCalls.del_file)
+    def del_file(self) -> None: ...
 
     def __repr__(self) -> str:
         return repr(self._client)

@@ -84,7 +84,7 @@ class Map(AsyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
     ) -> None:
         self._work = Work(submit, function, Items(items), wanted)
         super().__init__(_give(self._work), "client.map(...)", "x, value")
-        self.failures = self._work.failures
+        self.failures: list[Failure] = self._work.failures
 
     def read_in_thread(self) -> None:
         """Before the first value is wanted: have the iterables read in a thread of its own, where they may block."""

@@ -1,11 +1,12 @@
 """What type checkers say of programs that use dispycos, those of programs/ and examples/, strictly: `python -m tests.types`.
 
-A line that ends in `# error` has to be refused by each checker, and no other line may be. A checker that is not there is left out,
-and that is said; with --all it is an error.
+A line that ends in `# error` has to be refused by each checker, and no other line may be. And pyright has to know the type of each
+name that users reach. A checker that is not there is left out, and that is said; with --all it is an error.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import dispycos
+from dispycos.actors.client.sync_submitting import SyncOptioned
+from dispycos.actors.pool.future import Future
+from dispycos.actors.tasks.map import Failure
+from dispycos.actors.tasks.submitting import Optioned
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -62,8 +69,34 @@ def pyright() -> Words:
     return found
 
 
+def reached() -> set[str]:
+    """The functions and classes that users import or are given, with what these inherit, by module and name."""
+    given = [Optioned, SyncOptioned, Future, Failure]
+    found = set()
+    for value in [*(getattr(dispycos, name) for name in dispycos.__all__), *given]:
+        for each in inspect.getmro(value) if inspect.isclass(value) else [value]:
+            if getattr(each, "__module__", "").startswith("dispycos."):
+                found.add(f"{each.__module__}.{each.__qualname__}")
+    return found
+
+
+def unknown() -> tuple[int, list[str]]:
+    """How many names there are in what users reach, and those whose types pyright does not know for sure."""
+    said = call("pyright", "--outputjson", "--ignoreexternal", "--verifytypes", "dispycos")
+    whole, names, found = reached(), 0, []
+    for symbol in json.loads(said)["typeCompleteness"]["symbols"]:
+        name = symbol["name"]
+        if name in whole or name.rpartition(".")[0] in whole:
+            names += 1
+            if symbol["isTypeAmbiguous"] or not symbol["isTypeKnown"]:
+                found.append(" ".join([name, *(word["message"] for word in symbol["diagnostics"])]))
+    return names, found
+
+
 def call(checker: str, *options: str) -> str:
-    environment = {**os.environ, "MYPYPATH": str(ROOT)}
+    here = os.path.dirname(sys.executable)  # where pyright looks for a Python with dispycos
+    environment = {**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = os.pathsep.join([here, environment.get("PATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", checker, *options], cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -103,5 +136,16 @@ def main(checkers: Mapping[str, Callable[[], Words]], *, all_of_them: bool) -> i
     return failed
 
 
+def tell_unknown() -> bool:
+    """Whether there are any."""
+    names, found = unknown()
+    print(f"pyright: {names} names that users reach: {len(found) or 'none'} of an unknown type")
+    print("".join(f"  {line}\n" for line in found), end="")
+    return bool(found) or not names
+
+
 if __name__ == "__main__":
-    sys.exit(main({"mypy": mypy, "pyright": pyright}, all_of_them="--all" in sys.argv[1:]))
+    failed = main({"mypy": mypy, "pyright": pyright}, all_of_them="--all" in sys.argv[1:])
+    if not why_not("pyright"):
+        failed |= tell_unknown()
+    sys.exit(failed)
