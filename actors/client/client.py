@@ -49,11 +49,15 @@ BACKLOG_MAX = 4096  # tasks that wait in this process when ready() says that the
 class Client(Submits, Together, ClusterCalls):
     """A program's hold on the cluster: ships functions to servers and runs them there as remote tasks.
 
-    Use it as ``async with Client([compute]) as client:``, or ``await client.schedule()`` ... ``await client.close()``; in
-    generator functions with ``yield``; in plain code as ``with Client([compute]) as client:``, which gives a client whose methods
-    wait (docs/plain-python.md). One Client of an event loop has the cluster at a time, others wait in schedule().
-    A Client that nobody refers to any more is closed; what it still runs is ended if another one waits. A loop that ends gives
-    the clusters of its clients back; such a Client can be scheduled again in the next.
+    In an ``async def``: ``async with dispycos.Client() as client: print(await client.submit(pow, 2, 10))``, or
+    ``await client.schedule()`` ... ``await client.close()``; in generator functions with ``yield`` for ``await``. In plain code:
+    ``with dispycos.Client() as client: print(client.submit(pow, 2, 10).result())``, which gives a SyncClient, whose methods wait.
+
+    The cluster is the nodes (machines) that are found, else this machine alone. A node has a server process for each of its CPUs.
+    A server runs one CPU task (submit, rtask) at a time, and beside it any number of io tasks (io_submit, io_rtask), which mostly
+    wait. One Client of an event loop has the cluster at a time, others wait in schedule(). A Client that nobody refers to any
+    more is closed; what it still runs is ended if another one waits. A loop that ends gives the clusters of its clients back;
+    such a Client can be scheduled again in the next.
 
     Parameters
     ----------
@@ -72,13 +76,16 @@ class Client(Submits, Together, ClusterCalls):
     abandon_zombie_nodes: what becomes of a node that was silent for 5 pulses. True: it is given up, and its tasks are lost.
         False: it gets no new tasks, and those it has are waited for: if it comes back they go on. A node ends them itself
         after 60 s without scheduler and client; then they are lost when it is back, and 15 minutes later in any case.
+    secret_file: the file that has the cluster's secret. None: what ``DISPYCOS_SECRET`` or ``DISPYCOS_SECRET_FILE`` says, else
+        ``~/.config/dispycos/secret``, which is made when it is missing.
+    name: of the program, for those who look at the cluster; by default that of its script.
     cwd: the folder in which tasks run, on every node where it exists (this host; others that share it). Elsewhere, and without
         it, they run in a folder of their server, which is removed at the end with all that was written there; files named in
         `components` lie in the folder above, ``../name``, and with their relative folders.
     cleanup: False: the folders of this client stay on the nodes, with all files; where that is is said at the end.
     dest_path: the folder for files that tasks send to their client; made with the first of them. By default one of this client
         alone, ``clients/PID-...`` in the folder of the user (``dispycos-UID``) under the temporary directory. It is not removed.
-    max_file_size: bytes, or text as "10m", of a file that tasks may send here; 0: no limit.
+    max_file_size: bytes, or text as "10m", that a file may have that tasks send here; 0: no limit.
     local: True: tasks run in this process, on its loop, to be stepped through with a debugger; no other process is started, and
         nothing goes by network. None: as the variable ``DISPYCOS_LOCAL`` says (1, 0). There is one server then, this process,
         where setups run once; a plain function has it alone until it returns, also if it is terminated.
@@ -219,8 +226,9 @@ class Client(Submits, Together, ClusterCalls):
 
         Parameters
         ----------
+        await_io: wait for io tasks, too. Else they are told to end when no CPU task is left.
         terminate: end the tasks instead: each gets its KeyboardInterrupt and has about 5 s.
-        timeout: seconds; after them as with terminate.
+        timeout: seconds; after them as with terminate. None: as long as it takes.
 
         Raises
         ------
@@ -310,14 +318,14 @@ class Client(Submits, Together, ClusterCalls):
 
     @brief
     async def ready(self) -> None:
-        """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
+        """Wait until at most 4,096 submitted tasks wait in this process; paces an endless stream of submits."""
         await self._here().wait_backlog(BACKLOG_MAX)
 
     # --- what there is ---
 
     @property
     def status_task(self) -> Task | None:
-        """Who hears of every change; may be set until schedule() is called."""
+        """The Task that gets a DispycosStatus for every change, or None; may be set until schedule() is called."""
         return self._status_task
 
     @status_task.setter

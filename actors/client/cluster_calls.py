@@ -32,8 +32,8 @@ class ClusterCalls(ABC):
     def enable_node(self, where: str | Location, /, *setup_args: Any) -> int:
         """With ``disable_nodes``: have this node set up, by ``node_setup(*setup_args)``, and its servers started. Returns 0.
 
-        `where` is a name, an address (all nodes there are meant) or a Location, as NodeDiscovered tells it. The arguments count
-        for later zygotes of the node, too.
+        `where` is a name, an address (all nodes there are meant) or a Location, as NodeDiscovered tells it. The node is set up by
+        these arguments also when it is set up anew.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class ClusterCalls(ABC):
 
     @plain
     def restart_server(self, location: Location, terminate: bool = False) -> int:
-        """close_server() with restart=True; a server that is closed is started. Returns 0; raises as that does."""
+        """As close_server(restart=True): a new process in the place of this server, also of a closed one. Returns 0 at once."""
         return self.close_server(location, terminate, restart=True)
 
     @plain
@@ -180,9 +180,12 @@ class ClusterCalls(ABC):
 
     @plain
     def abandon_zombie(self, where: str | Location, flag: bool, /) -> int:
-        """For one node another rule than `abandon_zombie_nodes`; one that is a zombie already is given up now. Returns 0.
+        """For one node another rule than `abandon_zombie_nodes`. Returns 0.
 
-        `where` is a name, an address (all nodes there are meant) or a Location.
+        Parameters
+        ----------
+        where: a name, an address (all nodes there are meant) or a Location.
+        flag: True: give it up when it was silent for 5 pulses, or now if it was; its tasks are lost. False: wait for it.
 
         Raises
         ------
@@ -232,10 +235,12 @@ class ClusterCalls(ABC):
         where: name, address (all nodes there) or Location of a node; Location of a server, or a task there: the file is in the
             server's own folder then, where tasks run unless the client has a `cwd`. A status_task may send as soon as it hears
             of a node or server, thus before they are set up.
+        path: of the file here.
         dir: folder below, made if it is missing; neither absolute nor with ``..``.
         overwrite: replace another file of that name.
-        timeout: seconds. progress: called with the bytes that are there and those of the whole, for each MiB;
-            in the sync style in dispycos's own thread.
+        timeout: seconds; None: as long as it takes.
+        progress: called as ``progress(done, size)``, in bytes, for each MiB that is there; in the sync style in dispycos's own
+            thread.
 
         Raises
         ------
@@ -255,6 +260,10 @@ class ClusterCalls(ABC):
         timeout: float | None = None,
     ) -> int:
         """Delete a file where send_file(where, path, dir) puts it. Returns 0.
+
+        Parameters
+        ----------
+        where, dir, timeout: as for send_file. name: of the file, without folders.
 
         Raises
         ------

@@ -105,7 +105,7 @@ class HTTPServer:
 
     @property
     def status_task(self) -> Task | None:
-        """Who hears of every change, as of the client: the monitor needs none of its own."""
+        """The client's status_task: the monitor needs none of its own."""
         return self._client.status_task
 
     @status_task.setter

@@ -112,7 +112,7 @@ class ClientLease(LedgerBody, Held):
             self.runtime, secret_file, on_death=self._private_died, on_end=self.private_ended
         )
         wishes = self.wishes
-        words = [allocation.as_word() for allocation in wishes.allocations]
+        words = [allocation._as_word() for allocation in wishes.allocations]
         epoch = await self._uplink.reach(location, words)
         info = ClientInfo(
             cut(wishes.name, NAME_MAX), platform.node(), os.getpid(), PYTHON, self.host.home.ipc
@@ -120,7 +120,7 @@ class ClientLease(LedgerBody, Held):
         with self.changing() as ledger:
             word = messages.Enlist(
                 info,
-                [*words, *(allocation.as_word() for allocation in self.added)],
+                [*words, *(allocation._as_word() for allocation in self.added)],
                 wishes.pulse_interval,
                 wishes.abandon_zombies,
                 wishes.settle_s,
@@ -377,7 +377,7 @@ class ClientLease(LedgerBody, Held):
 
     def allocate(self, allocation: DispycosNodeAllocate) -> None:
         """One more, behind those that the client has."""
-        word = allocation.as_word()
+        word = allocation._as_word()
         with self.changing() as ledger:
             self.added.append(allocation)
             if ledger.standing.wishes is not None:  # else it goes with them

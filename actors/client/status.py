@@ -25,14 +25,28 @@ ENTRY: Final = "a host name, an address, a Location or a DispycosNodeAllocate"
 
 @dataclass(frozen=True, slots=True)
 class DispycosStatus:
-    """A change of a node, server or task, as a status_task gets it."""
+    """A change of a node, server or task, as a status_task gets it by ``await task.receive()``.
+
+    Attributes
+    ----------
+    status: what happened, a name of Scheduler: ``if word.status == Scheduler.NodeInitialized``.
+    info: of a node's status (``Scheduler.Node...``) a DispycosNodeInfo, of a server's its Location, of TaskCreated a TaskInfo;
+        else None.
+    """
 
     status: Status
     info: Any
 
 
 class TaskInfo(NamedTuple):
-    """The info of TaskCreated: start_time is in seconds since the Unix epoch, by the client's clock."""
+    """A task that has started: the info of ``Scheduler.TaskCreated``.
+
+    Attributes
+    ----------
+    task: its handle.
+    args, kwargs: what it was called with.
+    start_time: seconds since the Unix epoch, by the client's clock.
+    """
 
     task: Task
     args: tuple[Any, ...]
@@ -41,7 +55,13 @@ class TaskInfo(NamedTuple):
 
 
 class DispycosNodeAvailInfo(NamedTuple):
-    """What a node has left: cpu in percent, memory, disk and swap in bytes; None where it is not known."""
+    """What a node has left. A status_task gets one with each pulse of a node.
+
+    Attributes
+    ----------
+    location: of the node.
+    cpu: percent of its CPUs that is free. memory, disk, swap: bytes that are free. Each is None while it is not known.
+    """
 
     location: Location
     cpu: float | None = None
@@ -51,7 +71,15 @@ class DispycosNodeAvailInfo(NamedTuple):
 
 
 class DispycosNodeInfo(NamedTuple):
-    """A node in a status message; answers for its avail_info too, as scripts read either."""
+    """A node, in what a status_task gets.
+
+    Attributes
+    ----------
+    name, addr: of the node, as rtask_at takes them.
+    cpus: how many CPUs it has for tasks.
+    platform: what ``platform.platform()`` gives there.
+    avail_info: what it has left. Its location, cpu, memory, disk and swap can be read here, too.
+    """
 
     name: str
     addr: str
@@ -101,7 +129,7 @@ def status_word(effect: News | Pulsed, handle_of: Callable[[Any], Task]) -> Any:
         args, kwargs = info.info or ((), {})
         info = TaskInfo(handle_of(info), args, kwargs, time.time())
     elif isinstance(info, NodeInfo):
-        platform = DispycosNodeAllocate.told_platform(info.platform)
+        platform = DispycosNodeAllocate._told_platform(info.platform)
         info = DispycosNodeInfo(info.name, info.addr, info.cpus, platform, avail_info(info))
     return DispycosStatus(effect.status, info)
 
@@ -135,10 +163,10 @@ class DispycosNodeAllocate:
     disk: int | None = 0
 
     def __post_init__(self) -> None:
-        self.as_word()
+        self._as_word()
 
     @staticmethod
-    def told_platform(platform: str) -> str:
+    def _told_platform(platform: str) -> str:
         """As allocate() and status messages have it."""
         return platform
 
@@ -155,7 +183,7 @@ class DispycosNodeAllocate:
         known = (
             Availability(0.0, memory or 0, disk or 0, 0) if memory is not None or disk is not None else None
         )
-        word = self.as_word()
+        word = self._as_word()
         node = NodeInfo(name, ip_addr, word.port or 0, cpus, platform, (0, 0), 0, known)
         # Whether a scheduler has found the node at this place, which it knows best.
         there = vars(self).get("_offered")
@@ -163,7 +191,7 @@ class DispycosNodeAllocate:
             return -1
         return servers_by(word, node)
 
-    def as_word(self) -> Allocation:
+    def _as_word(self) -> Allocation:
         """As schedulers know it."""
         what = "DispycosNodeAllocate"
         node, port = self._place(what)
@@ -215,7 +243,7 @@ def choose(allocation: DispycosNodeAllocate, offer: Offer) -> tuple[int, str]:
     what = f"nodes[{offer.entry}]: {type(allocation).__name__}.allocate() of node {node.name}"
     vars(allocation)["_offered"] = offer.is_at
     try:
-        platform = allocation.told_platform(node.platform)
+        platform = allocation._told_platform(node.platform)
         answer: object = allocation.allocate(node.addr, node.name, platform, node.cpus, memory, disk)
     except Exception as error:
         return 0, f"{what} raised {where_raised(error)}; the node is not used"
@@ -250,7 +278,7 @@ def allocations(nodes: Any) -> list[DispycosNodeAllocate]:
             raise TypeError(f"nodes[{number}] must be {ENTRY}, not {type(item).__name__}")
         try:
             allocation = item if isinstance(item, DispycosNodeAllocate) else DispycosNodeAllocate(item)
-            allocation.as_word()
+            allocation._as_word()
         except AttributeError as error:
             missing = f"nodes[{number}]: {error}: its __init__ has to call super().__init__(node)"
             raise TypeError(missing) from None

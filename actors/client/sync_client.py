@@ -135,9 +135,17 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     @plain
     def close(self, await_io: bool = False, terminate: bool = False, timeout: float | None = None) -> int:
-        """Give the cluster back: waits for CPU tasks, then until the servers are gone; at the end of the ``with`` at the latest.
+        """Give the cluster back: waits for CPU tasks, then until the servers are gone. The end of the ``with`` does it, too.
 
-        Parameters and what is raised are those of Client.close().
+        Parameters
+        ----------
+        await_io: wait for io tasks, too. Else they are told to end when no CPU task is left.
+        terminate: end the tasks instead: each gets its KeyboardInterrupt and has about 5 s.
+        timeout: seconds; after them as with terminate. None: as long as it takes.
+
+        Raises
+        ------
+        TaskLost: tasks were lost or refused and nobody asked for their values; the text says how many, and why.
         """
         patience = wait_time(timeout, "close(): timeout")
         lost = self._leave(terminate=terminate, await_io=await_io, patience=patience)
@@ -147,7 +155,7 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     @plain
     def ready(self) -> None:
-        """Wait until few enough submitted tasks wait in this process; paces an endless stream of submits."""
+        """Wait until at most 4,096 submitted tasks wait in this process; paces an endless stream of submits."""
         self._call(self._client.ready(), "ready()")
 
     # --- messages ---
@@ -164,7 +172,10 @@ class SyncClient(SyncSubmits, SyncTogether):
 
     @plain
     def receive(self, timeout: float | None = None, alarm_value: Any = None) -> Any:
-        """The oldest message that was sent to ``client.me``; waits for one, at most `timeout` seconds, then gives `alarm_value`."""
+        """The oldest message that was sent to ``client.me``; waits for one, at most `timeout` seconds, then gives `alarm_value`.
+
+        It is whatever was sent; or a MonitorStatus, of a task of which ``handle.monitor(client.me)`` was asked.
+        """
         mailbox: Any = self.me._source
         seconds = wait_time(timeout, "receive(): timeout")
         host = self._here().host

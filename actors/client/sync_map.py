@@ -36,10 +36,10 @@ class SyncMap(SyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
     def close(self) -> None:
         """There are no values after that; what has not ended is ended."""
         super().close()
-        self._values.close_unbegun()
+        self._values._close_unbegun()
 
-    def refused(self) -> None:
-        self._values.refused()
+    def _was_refused(self) -> None:
+        self._values._was_refused()
 
     def __len__(self) -> int:
         return len(self._values)
@@ -63,7 +63,7 @@ def _give(thread: LoopThread, values: Map[Any, Any]) -> Generator[tuple[Any, Any
 
     async def pump() -> None:
         try:
-            while batch := await values.batch():
+            while batch := await values._batch():
                 came.put(batch)
                 if came.qsize() >= AHEAD:
                     room.clear()

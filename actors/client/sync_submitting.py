@@ -44,24 +44,58 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
 
     @submits
     def submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
-        """Queue a CPU task; returns its handle at once: ``client.submit(f, x).result()``. See Client.submit."""
+        """Have ``function(*args, **kwargs)`` run as a task on the least loaded node; returns its handle, a SyncTask, at once.
+
+        ``client.submit(f, x).result()`` is what the function returns, or raises what it raised. It may be a plain function, an
+        ``async def``, or a generator function that has ``yield`` for ``await``. A parameter `task` that is left open gets the
+        task itself. This is a CPU task: its server runs no other one meanwhile.
+
+        An argument that is a handle of ``submit`` or ``io_submit`` stands for its value, which the task waits for; put it into
+        a list to pass on the handle itself.
+
+        Parameters
+        ----------
+        retries: how often it may be started again when it was lost with its server or node; a parameter of the function that
+            is called ``retries`` is given by its position.
+
+        Raises
+        ------
+        NotPicklable: naming the argument that cannot be sent. TypeError, ValueError: `retries` is no count.
+        NotScheduled: the client was closed.
+        """
         return self._submit(function, args, kwargs, retries=retries)
 
     @submits
     def io_submit(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
-        """As submit, for a task that mostly waits: it shares its server."""
+        """As submit, for a task that mostly waits: it shares its server with others of its kind, and with one CPU task."""
         return self._submit(function, args, kwargs, io=True, retries=retries)
 
     @submits
     def rtask(self, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any) -> SyncTask[Any]:
-        """Run a CPU task; returns its handle when it runs. See Client.rtask."""
+        """As submit, but waits until the task runs. For actors, which receive messages while they run: it has its server for
+        itself, save for io tasks.
+
+        Raises
+        ------
+        TaskRefused, TaskLost: it cannot be run, or its server died before it started. Others as submit.
+        """
         return self._started(self._submit(function, args, kwargs, alone=True, retries=retries))
 
     @submits_at
     def rtask_at(
         self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> SyncTask[Any]:
-        """As rtask, on a node (its address, name or Location) or on one server (its Location)."""
+        """As rtask, at a place: ``client.rtask_at("host", function, x)``.
+
+        Parameters
+        ----------
+        where: a node, by its address, name or Location; or one server, by its Location (``client.servers()``). A task that was
+            lost with the one server where it had to run is not started again.
+
+        Raises
+        ------
+        TaskRefused: there is no such place; the text says which there are. Others as rtask.
+        """
         return self._started(self._submit(function, args, kwargs, where=where, alone=True, retries=retries))
 
     @submits
@@ -73,7 +107,7 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
     def io_rtask_at(
         self, where: Any, function: Any, /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> SyncTask[Any]:
-        """As io_rtask, on a node or a server."""
+        """As io_rtask, on a node (its address, name or Location) or on one server (its Location)."""
         return self._started(
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
         )
@@ -82,9 +116,26 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
     def map(
         self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any
     ) -> SyncMap[Any, Any]:
-        """``for x, value in client.map(f, xs)``: see Client.map for it and its options.
+        """Run function(x) for every x of an iterable: ``for x, value in client.map(function, xs)`` gets them as they end.
 
-        The iterables are read in a thread of their own, ahead of the values: they may block, and wait for tasks.
+        With several iterables the function is called with an item of each, and x is a tuple of these. They are read in a thread of
+        their own, ahead of the values: they may block, and wait for tasks. When the loop is left, what has not ended is terminated.
+
+        Parameters
+        ----------
+        ordered: give values in the order of the items, not as they end. Default: False.
+        return_exceptions: an item that raises has the exception as its value. False, the default: the first one is raised here,
+            with a note that names the item, and ends the rest. In any case ``failures`` of what this returns has (item, error).
+        chunksize: so many items at most go together. "auto", the default: by their run time, which is measured.
+        retries: how often an item may be run again that was lost with its server. Default: 0.
+        timeout: seconds, from when the first value is asked for, until the last; then TimeoutError. None, the default: any.
+        progress: show how far it is, on standard error: a bar, or a line in notebooks and files. Default: False.
+        kwargs: a dict of keyword arguments of each call.
+
+        Raises
+        ------
+        TypeError, ValueError: there is nothing to call, or nothing to call it with, or an option is of no use.
+        While values are taken: what an item raised; NotPicklable; what an iterable raised; TimeoutError.
         """
         self._here()
         must_be_callable(function)
@@ -92,7 +143,7 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
 
     async def _map(self, function: Any, iterables: Any, options: Any) -> Map[Any, Any]:
         values: Map[Any, Any] = self._client.map(function, *iterables, **options)
-        values.read_in_thread()
+        values._read_in_thread()
         return values
 
     # --- inside ---
@@ -127,7 +178,7 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
 
 
 class SyncOptioned(SyncSubmits):
-    """What options() gives."""
+    """What ``client.options(...)`` gives: it has the client's submit, rtask, map and the like, for tasks that run so."""
 
     def __init__(self, client: SyncSubmits, options: Options) -> None:
         self._base = client

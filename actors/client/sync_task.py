@@ -48,8 +48,11 @@ def _refused(method: str, instead: str) -> Callable[..., NoReturn]:
 class SyncTask(Task[T]):
     """A task as plain code holds it: ``client.submit(f, x)`` of ``with dispycos.Client() as client`` gives one.
 
-    It may be used in any thread. It is a Task to everybody else: sent in arguments and messages it arrives as one, and is equal to
-    it. An interrupt (Ctrl-C) of a method that waits ends what was waited for, thus with result() the task.
+    ``result()`` waits for its value, ``send()``, ``ask()`` and ``deliver()`` speak with it, ``cancel()`` and ``terminate()`` end
+    it.
+    It may be used in any thread in which no event loop runs. It is a Task to everybody else: sent in arguments and messages it
+    arrives as one, and is equal to it. An interrupt (Ctrl-C) of a method that waits ends what was waited for, thus with
+    result() the task.
     """
 
     __slots__ = ("_end", "_opened", "_trace", "_waiting")
@@ -124,7 +127,7 @@ class SyncTask(Task[T]):
 
     @plain
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
-        """Have `fn` not called; returns how often it would have been."""
+        """Have `fn` not called when the task has ended; returns how often it would have been."""
 
         def remove() -> int:
             before = len(self._waiting)
@@ -144,14 +147,14 @@ class SyncTask(Task[T]):
 
     @plain
     def finish(self, timeout: float | None = None) -> T:  # type: ignore[override]
-        """As result()."""
+        """The same as result(): waits for the task's value, at most `timeout` seconds."""
         return self.result(timeout)
 
     # --- messages ---
 
     @plain
     def send(self, message: Any) -> int:
-        """Send a message; returns 0 when it is on its way. See Task.send.
+        """Send a message; it arrives once and in order while both processes live. Returns 0 when it is on its way.
 
         Raises
         ------
@@ -200,7 +203,15 @@ class SyncTask(Task[T]):
 
     @plain
     def hot_swap(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> int:
-        """See Task.hot_swap."""
+        """Have the function replaced that runs as this task; the task keeps its messages. Returns 0 at once.
+
+        As soon as the task has called its hot_swappable(), HotSwapException is raised where it is suspended. If that leaves its
+        function, `function` is called with the arguments, and its value becomes the task's.
+
+        Raises
+        ------
+        TypeError: there is nothing to call. NotPicklable: naming what in the arguments cannot be pickled.
+        """
 
         async def swap() -> int:
             return super(SyncTask, self).hot_swap(function, *args, **kwargs)
@@ -209,7 +220,12 @@ class SyncTask(Task[T]):
 
     @plain
     def register(self, name: str | None = None) -> int:
-        """Give ``client.me`` a name by which tasks find it. See Task.register."""
+        """Of ``client.me``: give it a name, its own or another, by which tasks find it (``Task.locate``). Returns 0.
+
+        Raises
+        ------
+        NameTaken: another task of this process has it. TypeError: it is no task of this process. ValueError: no name.
+        """
 
         async def register() -> int:
             return super(SyncTask, self).register(name)
@@ -218,7 +234,7 @@ class SyncTask(Task[T]):
 
     @plain
     def unregister(self, name: str | None = None) -> int:
-        """See Task.unregister."""
+        """Of ``client.me``: take this name away, or all names that it has. Returns 0, also if it had none."""
 
         async def unregister() -> int:
             return super(SyncTask, self).unregister(name)
@@ -229,7 +245,7 @@ class SyncTask(Task[T]):
 
     @plain
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Asked by asyncio's own functions: gather, wait_for, shield ..."""
+        """Not for the sync style: asyncio's own functions (gather, wait_for ...) ask for it, and are told what to write."""
         self._must_be_of_this_loop()
         return super().get_loop()
 
@@ -241,9 +257,20 @@ class SyncTask(Task[T]):
                 f"`async with dispycos.Client()`"
             )
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # for whom None is nothing to be called
         __await__: ClassVar[None]  # type: ignore[assignment]
         __iter__: ClassVar[None]  # type: ignore[assignment]
+        receive: ClassVar[None]  # type: ignore[assignment]
+        recv: None  # type: ignore[assignment]
+        reply: ClassVar[None]  # type: ignore[assignment]
+        sleep: ClassVar[None]  # type: ignore[assignment]
+        mailbox: ClassVar[None]  # type: ignore[assignment]
+        hot_swappable: ClassVar[None]  # type: ignore[assignment]
+        send_file: ClassVar[None]  # type: ignore[assignment]
+        del_file: ClassVar[None]  # type: ignore[assignment]
+        send_after: ClassVar[None]  # type: ignore[assignment]
+        link: ClassVar[None]  # type: ignore[assignment]
+        locate: ClassVar[None]  # type: ignore[assignment]
     else:
         receive = _refused("receive", "messages for this program come to client.me: client.receive()")
         recv = _refused("recv", "messages for this program come to client.me: client.receive()")

@@ -64,19 +64,28 @@ class Together:
     async def gather(self, *handles: AsyncHandle[T], return_exceptions: bool) -> list[T | BaseException]: ...
     @brief
     async def gather(self, *handles: Any, return_exceptions: bool = False) -> list[Any]:
-        """The values, in the order of the handles. The first error is raised; with `return_exceptions` errors stand for values.
+        """The values, in the order of the handles: ``await client.gather(one, another)``, ``await client.gather(*handles)``.
 
-        When the waiting is cancelled the tasks are. An error ends no other task.
+        The first error is raised, as soon as it is there; it ends no other task. When the waiting is cancelled the tasks are.
+
+        Parameters
+        ----------
+        return_exceptions: an error stands in the place of the value, and nothing is raised.
+
+        Raises
+        ------
+        What the tasks raised. TypeError: one is no handle of the async style; the text says what to write.
         """
         return await asyncio.gather(*_of_style(handles, Task), return_exceptions=return_exceptions)
 
     @plain
     def as_completed(self, handles: Iterable[TaskT], timeout: float | None = None) -> AsyncIterator[TaskT]:
-        """The handles, each when its task has ended: ``async for handle in client.as_completed(handles)``.
+        """The handles, each when its task has ended: ``async for handle in client.as_completed(handles): handle.result()``.
 
         Raises
         ------
         TimeoutError: not all have ended `timeout` seconds after the first was asked for; the tasks go on.
+        TypeError: one is no handle of the async style.
         """
         values: AsyncGenerator[Any, None] = _in_loop(
             _of_style(handles, Task), wait_time(timeout, "as_completed(): timeout")
@@ -87,11 +96,16 @@ class Together:
     async def wait(
         self, handles: Iterable[TaskT], timeout: float | None = None, return_when: str = ALL_COMPLETED
     ) -> tuple[set[TaskT], set[TaskT]]:
-        """(done, not done) as sets, as soon as `return_when` or after `timeout` seconds, which is no error.
+        """The handles as two sets, (done, not done): ``done, rest = await client.wait(handles, return_when="FIRST_COMPLETED")``.
 
         Parameters
         ----------
+        timeout: seconds to wait at most, which is no error; None: as long as it takes. The tasks go on.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as of asyncio and concurrent.futures.
+
+        Raises
+        ------
+        ValueError: `return_when` is none of these. TypeError: one is no handle of the async style.
         """
         _check(return_when)
         waiting, timeout = _of_style(handles, Task), wait_time(timeout, "wait(): timeout")
@@ -103,7 +117,7 @@ class Together:
 
     @plain
     def cancel(self, handles: Iterable[Task[Any]]) -> int:
-        """cancel() each; returns how many had not ended. Returns at once."""
+        """End the tasks of these handles, as their ``cancel()`` does; returns at once how many had not ended."""
         return sum([handle.cancel() for handle in _of_style(handles, Task)])
 
 
@@ -116,8 +130,18 @@ class SyncTogether:
     def gather(self, *handles: SyncHandle[T], return_exceptions: bool) -> list[T | BaseException]: ...
     @plain
     def gather(self, *handles: Any, return_exceptions: bool = False) -> list[Any]:
-        """The values, in the order of the handles. The first error is raised, as soon as it is there, and ends no other task;
-        with `return_exceptions` errors stand for values.
+        """The values, in the order of the handles: ``client.gather(one, another)``, ``client.gather(*handles)``.
+
+        The first error is raised, as soon as it is there; it ends no other task. Ctrl-C ends them all.
+
+        Parameters
+        ----------
+        return_exceptions: an error stands in the place of the value, and nothing is raised.
+
+        Raises
+        ------
+        What the tasks raised. TypeError: one is no handle of the sync style; the text says what to write.
+        RuntimeError: an event loop runs in this thread.
         """
         loop_thread().may_wait("gather()")  # also if all have ended: else it would work sometimes
         for handle in _ends(_of_style(handles, SyncTask), None, "gather()"):
@@ -129,11 +153,12 @@ class SyncTogether:
 
     @plain
     def as_completed(self, handles: Iterable[SyncTaskT], timeout: float | None = None) -> Iterator[SyncTaskT]:
-        """The handles, each when its task has ended: ``for handle in client.as_completed(handles)``.
+        """The handles, each when its task has ended: ``for handle in client.as_completed(handles): handle.result()``.
 
         Raises
         ------
         TimeoutError: not all have ended `timeout` seconds after this was called; the tasks go on.
+        TypeError: one is no handle of the sync style.
         """
         values: Generator[Any, None, None] = _short(
             _ends(_of_style(handles, SyncTask), timeout, "as_completed()")
@@ -144,11 +169,16 @@ class SyncTogether:
     def wait(
         self, handles: Iterable[SyncTaskT], timeout: float | None = None, return_when: str = ALL_COMPLETED
     ) -> tuple[set[SyncTaskT], set[SyncTaskT]]:
-        """(done, not done) as sets, as soon as `return_when` or after `timeout` seconds, which is no error.
+        """The handles as two sets, (done, not done): ``done, rest = client.wait(handles, return_when="FIRST_COMPLETED")``.
 
         Parameters
         ----------
+        timeout: seconds to wait at most, which is no error; None: as long as it takes. The tasks go on.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as of concurrent.futures.
+
+        Raises
+        ------
+        ValueError: `return_when` is none of these. TypeError: one is no handle of the sync style.
         """
         loop_thread().may_wait("wait()")
         _check(return_when)
@@ -170,7 +200,7 @@ class SyncTogether:
 
     @plain
     def cancel(self, handles: Iterable[SyncTask[Any]]) -> int:
-        """cancel() each; returns how many had not ended. Returns at once."""
+        """End the tasks of these handles, as their ``cancel()`` does; returns at once how many had not ended."""
         return sum([handle.cancel() for handle in _of_style(handles, SyncTask)])
 
 

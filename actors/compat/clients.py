@@ -236,7 +236,7 @@ class Client(NativeClient):
 
 
 Computation = Client
-DispycosNodeAllocate.told_platform = staticmethod(str.lower)  # type: ignore[assignment]
+DispycosNodeAllocate._told_platform = staticmethod(str.lower)  # type: ignore[assignment]
 
 
 async def _result_of(task: Any) -> Any:

@@ -96,22 +96,22 @@ class Calls:
     def withdraw(self, future: Future[Any]) -> bool:
         """Whether no server has it: then none will."""
         with self._lock:
-            if future.is_withdrawn:
+            if future._is_withdrawn:
                 return False
-            if future.call is not None:
-                future.call = None
-                future.is_withdrawn = True
+            if future._call is not None:
+                future._call = None
+                future._is_withdrawn = True
                 return True
-        if future.handle is None and not future.done() and not self.is_on_loop():
-            future.wait_for_task()  # it is just being handed over
-        handle, lease = future.handle, self._lease
+        if future._handle is None and not future.done() and not self.is_on_loop():
+            future._wait_for_task()  # it is just being handed over
+        handle, lease = future._handle, self._lease
         if handle is None or lease is None:
             return False
         record: Any = handle._source
         with lease.host.shield, lease.runtime.lock:
-            if future.is_withdrawn or record.over or record.at is not None:
+            if future._is_withdrawn or record.over or record.at is not None:
                 return False
-            future.is_withdrawn = True
+            future._is_withdrawn = True
             handle.terminate()
         return True
 
@@ -157,15 +157,15 @@ class Calls:
 
     def what_is_left(self) -> str:
         """For people, of one that was shut down."""
-        calls = [future.call for future in list(self._waiting)]
+        calls = [future._call for future in list(self._waiting)]
         names = [name_of(call[0]) for call in calls if call is not None]
-        names += [future.handle.name for future in list(self._given) if future.handle is not None]
+        names += [future._handle.name for future in list(self._given) if future._handle is not None]
         what = listing(names) if names else "its servers to be given back"
         return f"the Executor made in {self._made_at} waits for {what}; Ctrl-C, or its terminate_workers(), ends that"
 
     def __str__(self) -> str:
         under_way = counted(
-            len(self._given) + sum(future.call is not None for future in list(self._waiting)), "call"
+            len(self._given) + sum(future._call is not None for future in list(self._waiting)), "call"
         )
         return f"{self._made_at}: {under_way} under way{', shut down' if self._is_shut else ''}"
 
@@ -180,7 +180,7 @@ class Calls:
         with self._lock:
             self._is_called = False
         waiting = self._waiting
-        while waiting and waiting[0].call is None:
+        while waiting and waiting[0]._call is None:
             waiting.popleft()
         lease = self._lease_for(waiting)
         if lease is not None:
@@ -251,7 +251,7 @@ class Calls:
     def _claim(self, future: Future[Any]) -> Call | None:
         """Its call, which nobody may withdraw from us any more; None: somebody has."""
         with self._lock:
-            call, future.call = future.call, None
+            call, future._call = future._call, None
         return call
 
     def _give(self, future: Future[Any], lease: Lease) -> None:
@@ -267,12 +267,12 @@ class Calls:
             self._end_by(future, error)
             return
         self._given[future] = None
-        future.has_task(handle)
+        future._has_task(handle)
         handle.add_done_callback(partial(self._finish, future, call if self.kept else None))
 
     def _finish(self, future: Future[Any], call: Call | None, handle: Task[Any]) -> None:
         del self._given[future]
-        if not future.is_withdrawn:
+        if not future._is_withdrawn:
             self._settle(future, call, handle)
         if self._waiting or self._is_shut:
             self._pump_soon()
@@ -301,7 +301,7 @@ class Calls:
         lease, missing = self._lease, self.kept.get(key)
         if lease is None or not lease.is_open:  # it has made way: the next one's servers will do
             with self._lock:
-                future.handle, future.call = None, call
+                future._handle, future._call = None, call
             self._waiting.appendleft(future)
             self._pump_soon()
             return
@@ -309,7 +309,7 @@ class Calls:
             self._end_by(future, TaskLost("what the call needs is not kept any more", started=False))
             return
         with self._lock:
-            future.handle, future.call = None, call
+            future._handle, future._call = None, call
         place = server, key
         if place in self._behind:
             self._behind[place].append(future)
@@ -380,7 +380,7 @@ class Calls:
         self._end_if_over()
 
     def _terminate(self, kill: bool) -> None:
-        given = [future.handle for future in self._given if future.handle is not None]
+        given = [future._handle for future in self._given if future._handle is not None]
         handles = [*given, *self._installs]
         for handle in handles:
             handle.terminate()
@@ -390,7 +390,7 @@ class Calls:
     def _end_if_over(self) -> None:
         if not self._is_shut or self._given or self._behind or self._ending is not None:
             return
-        if any(future.call is not None for future in self._waiting):
+        if any(future._call is not None for future in self._waiting):
             return
         if self._taking is not None:
             self._taking.cancel()  # nobody wants the cluster any more

@@ -57,11 +57,11 @@ class Future(concurrent.futures.Future[T]):
     def __init__(self, calls: Withdraws, call: Call) -> None:
         super().__init__()
         self._waiters = Waiters()
-        self.calls = calls
-        self.call: Call | None = call  # until the client has it
-        self.handle: Task[Any] | None = None  # then
-        self.wanted: threading.Event | None = None  # somebody waits for that
-        self.is_withdrawn = False  # nobody runs it: it was cancelled in time
+        self._calls = calls
+        self._call: Call | None = call  # until the client has it
+        self._handle: Task[Any] | None = None  # then
+        self._wanted: threading.Event | None = None  # somebody waits for that
+        self._is_withdrawn = False  # nobody runs it: it was cancelled in time
 
     @plain
     def result(self, timeout: float | None = None) -> T:
@@ -87,7 +87,7 @@ class Future(concurrent.futures.Future[T]):
     @property
     def name(self) -> str:
         """Of its function."""
-        call, handle = self.call, self.handle
+        call, handle = self._call, self._handle
         if call is not None:
             return name_of(call[0])
         return handle.name if handle is not None else "the call"
@@ -102,38 +102,38 @@ class Future(concurrent.futures.Future[T]):
         ------
         concurrent.futures.CancelledError: it was cancelled in time. What the future raises: it was never handed over.
         """
-        if self.handle is None and not self.done():
-            self.wait_for_task()
-        if self.handle is None:
+        if self._handle is None and not self.done():
+            self._wait_for_task()
+        if self._handle is None:
             error = self.exception()
             assert error is not None, "a call has returned that nobody has run"
             raise error
-        return self.handle
+        return self._handle
 
     def _may_wait(self) -> None:
-        if self.calls.is_on_loop():
+        if self._calls.is_on_loop():
             raise RuntimeError(
                 "a callback of a future cannot wait for another one: its thread has to go on meanwhile; hand over to another "
                 "thread (queue.Queue), or give that future a callback"
             )
 
-    def wait_for_task(self) -> None:
+    def _wait_for_task(self) -> None:
         """Until the client has it, or it has ended."""
         self._may_wait()
-        self.wanted = here = threading.Event()  # first this, then the look: it may be handed over meanwhile
+        self._wanted = here = threading.Event()  # first this, then the look: it may be handed over meanwhile
         self.add_done_callback(lambda _: here.set())
-        if self.handle is None:
+        if self._handle is None:
             wait_until(here.wait)
 
-    def has_task(self, handle: Task[Any]) -> None:
+    def _has_task(self, handle: Task[Any]) -> None:
         """The client has it from now on."""
-        self.handle = handle
-        if self.wanted is not None:
-            self.wanted.set()
+        self._handle = handle
+        if self._wanted is not None:
+            self._wanted.set()
 
     def cancel(self) -> bool:
         """True if no server has got the call, and none will. False: it runs, or has ended."""
-        if not self.calls.withdraw(self):
+        if not self._calls.withdraw(self):
             return self.cancelled()
         super().cancel()
         self.set_running_or_notify_cancel()  # who waits for it hears of that at once
@@ -141,5 +141,5 @@ class Future(concurrent.futures.Future[T]):
 
     def running(self) -> bool:
         """Whether a server has it, and it has not ended."""
-        record: Any = self.handle._source if self.handle is not None else None
+        record: Any = self._handle._source if self._handle is not None else None
         return record is not None and record.at is not None and not self.done()

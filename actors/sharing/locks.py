@@ -249,7 +249,12 @@ class Condition(Acquirable):
             raise interrupt
 
     async def wait_for(self, predicate: Callable[[], V], timeout: float | None = None) -> V:
-        """Wait until the predicate is true, which is looked at after each notification; its last value."""
+        """Wait until ``predicate()`` is true, at most `timeout` seconds; it is called after each notification. Its last value.
+
+        Raises
+        ------
+        RuntimeError: the running task does not have the lock.
+        """
         loop = asyncio.get_running_loop()
         timeout = wait_time(timeout)
         until = None if timeout is None else loop.time() + timeout
@@ -320,11 +325,11 @@ class Event(Local):
         self._line = Line()
 
     def is_set(self) -> bool:
-        """Whether it is."""
+        """Whether it is set."""
         return self._is_set
 
     def set(self) -> None:
-        """Have all who wait go on."""
+        """Have all who wait go on, and those who come wait no more."""
         self._is_set = True
         while self._line.call_next():
             pass
@@ -334,7 +339,7 @@ class Event(Local):
         self._is_set = False
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Until it is set, at most `timeout` seconds. Whether it was."""
+        """Wait until it is set, at most `timeout` seconds (None: for ever). Whether it was."""
         return self._is_set or await self._line.wait(timeout, lambda: None)
 
 

@@ -22,7 +22,7 @@ class PeerStatus(Peer):
     location: of a node or server, as rtask_at and locate take it; None of a client.
     name: for people.
     status: PeerStatus.Online or PeerStatus.Offline.
-    kind: "client", "node" or "server"; "program": another one that is linked without a scheduler (docs/compat.md).
+    kind: "client", "node" or "server"; "program": another one that is linked without a scheduler.
     """
 
     __slots__ = ()

@@ -156,7 +156,7 @@ class Handle(Actor, asyncio.Future[T]):
         return state
 
     async def sleep(self, seconds: float, alarm_value: Any = None) -> Any:
-        """Let others run for so many seconds."""
+        """Wait for so many seconds, in which others run: ``await task.sleep(0.5)``. Then returns `alarm_value`."""
         await asyncio.sleep(seconds)
         return alarm_value
 
@@ -164,7 +164,12 @@ class Handle(Actor, asyncio.Future[T]):
 
     @brief
     async def monitor(self, by: Handle[Any] | None = None) -> int:
-        """Have a MonitorStatus sent to `by` (default: the running task) when this task ends. Returns 0."""
+        """Have a MonitorStatus sent to `by` (default: the running task) when this task ends. Returns 0.
+
+        Raises
+        ------
+        TypeError: `by` is no task of this process, or is left out where no task runs.
+        """
         await self._host.monitor(self, by)
         return 0
 
@@ -194,7 +199,13 @@ class Handle(Actor, asyncio.Future[T]):
 
     @brief
     async def finish(self, timeout: float | None = None) -> T:
-        """The task's value. Raises TimeoutError after `timeout` seconds; the task goes on."""
+        """The task's value; waits for it, at most `timeout` seconds.
+
+        Raises
+        ------
+        TimeoutError: not within `timeout`; the task goes on. CancelledError: cancel() ended it.
+        TaskTerminated, TaskLost, TaskRefused, RemoteError, and what the task raised.
+        """
         await asyncio.wait((self,), timeout=wait_time(timeout))
         if not self.done():
             raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
@@ -269,13 +280,13 @@ class Handle(Actor, asyncio.Future[T]):
         return Usage(state.seconds, state.cpu_s, state.peak_bytes)
 
     def is_alive(self) -> bool:
-        """False when it is known here that it has ended."""
+        """False as soon as this process knows that it has ended; no question is sent."""
         return not (_is_done(self) if self._source is None else self._source.ended)
 
     # --- as a future: it is completed, and the value unpickled, when somebody first wants it ---
 
     def done(self) -> bool:
-        """Whether it has ended; of somebody else's task the first question asks for its end."""
+        """Whether it has ended. Of a task that somebody else submitted that is asked for by the first call."""
         if self._source is not None:
             return self._source.ended
         self._look()
@@ -287,7 +298,12 @@ class Handle(Actor, asyncio.Future[T]):
         return super().cancelled()
 
     def result(self, timeout: None = None) -> T:
-        """The value, without waiting. Raises asyncio.InvalidStateError if it has not ended. It takes no `timeout`."""
+        """The value of a task that has ended, without waiting; else ``await`` the handle. Raises what the task raised.
+
+        Raises
+        ------
+        asyncio.InvalidStateError: it has not ended. TypeError: a `timeout` was given, which is of the sync style.
+        """
         if not _is_done(self):
             self._look()
         try:
@@ -299,7 +315,12 @@ class Handle(Actor, asyncio.Future[T]):
             raise  # alone it adds no line to the traceback
 
     def exception(self, timeout: None = None) -> BaseException | None:
-        """What it raised, or None. Raises CancelledError if it was cancelled, InvalidStateError if it has not ended."""
+        """What a task that has ended raised, or None.
+
+        Raises
+        ------
+        asyncio.InvalidStateError: it has not ended. asyncio.CancelledError: cancel() ended it.
+        """
         self._look()
         if timeout is not None or not _is_done(self):
             raise without_our_frames(self._does_not_wait("exception", timeout))
@@ -388,7 +409,7 @@ class Handle(Actor, asyncio.Future[T]):
 
     @property
     def home(self) -> Address:
-        """What tells this task from all others; handles are equal when it is."""
+        """For dispycos itself: what tells this task from all others. Handles are equal when it is."""
         if self._home is None:
             assert self._source is not None
             self._home = self._source.home
@@ -396,12 +417,12 @@ class Handle(Actor, asyncio.Future[T]):
 
     @property
     def direct(self) -> Address | None:
-        """Its own address, if that is known here: of a task that somebody else asked for its home has it, too."""
+        """For dispycos itself: its own address, if that is known here."""
         return self._source.address if isinstance(self._source, Record) else self._direct
 
     @property
     def stands_for_value(self) -> bool:
-        """As an argument of a call: for its value, as most handles that submit gives; those of actors stand for themselves."""
+        """Whether it stands for its value as an argument of submit(). Handles of submit do; those of actors arrive as handles."""
         source = self._source
         if source is None:
             return self._is_value

@@ -20,12 +20,20 @@ POLICIES: Final = (WAIT, DROP_OLDEST, NEWEST)
 
 
 class MailboxState(NamedTuple):
-    """A task's mailbox, as ``task.mailbox()`` tells."""
+    """A task's mailbox, as ``task.mailbox()`` tells.
+
+    Attributes
+    ----------
+    policy: "wait", "drop_oldest" or "newest"; see ``help(dispycos.Task.mailbox)``.
+    waiting: messages that are there and not taken.
+    size: bytes of these, pickled.
+    dropped: messages that were dropped so far, by the policy.
+    """
 
     policy: str
-    waiting: int  # messages that are there and not taken
-    size: int  # bytes of these, pickled
-    dropped: int  # so far, by the policy
+    waiting: int
+    size: int
+    dropped: int
 
 
 def must_be_policy(policy: object) -> None:

@@ -86,11 +86,11 @@ class Map(AsyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         super().__init__(_give(self._work), "client.map(...)", "x, value")
         self.failures: list[Failure] = self._work.failures
 
-    def read_in_thread(self) -> None:
+    def _read_in_thread(self) -> None:
         """Before the first value is wanted: have the iterables read in a thread of its own, where they may block."""
         self._work.read_in_thread()
 
-    async def batch(self) -> list[tuple[ItemT, ValueT]]:
+    async def _batch(self) -> list[tuple[ItemT, ValueT]]:
         """The next values, as many as are there, one at least; none at the end. For who passes them on to another thread."""
         try:
             if not await self._work.more():
@@ -105,10 +105,10 @@ class Map(AsyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
         await super().aclose()
         self._work.close()
 
-    def refused(self) -> None:
+    def _was_refused(self) -> None:
         self._work.is_told = True
 
-    def close_unbegun(self) -> None:
+    def _close_unbegun(self) -> None:
         """It is known that nobody takes its values. From any thread."""
         if not self._work._began:
             self._work.close()

@@ -19,12 +19,12 @@ class OneByOne:
     def __init__(self, instead: str) -> None:
         self._instead = instead  # what to write, a sentence
 
-    def refused(self) -> None:
+    def _was_refused(self) -> None:
         """It was used as one of the other style, and that was said."""
 
     @plain
     def _refuse(self, *what: Any) -> NoReturn:
-        self.refused()
+        self._was_refused()
         raise TypeError(self._instead)
 
     def __reduce__(self) -> NoReturn:

@@ -45,10 +45,14 @@ OptionedT = TypeVar("OptionedT")
 
 @dataclass(frozen=True, slots=True)
 class MonitorStatus:
-    """How a task ended, as its monitor gets it.
+    """How a task ended, as whoever monitors it gets it by ``receive()``.
 
-    type is StopIteration and value its value, or type is an exception class, and value the exception's text; KeyboardInterrupt
-    if it was terminated. traceback: where it raised, as text; empty where nothing was raised in it.
+    Attributes
+    ----------
+    info: its handle.
+    type: StopIteration if it returned, else the class of what it raised; KeyboardInterrupt if it was terminated.
+    value: what it returned, or the text of what it raised.
+    traceback: where it raised, as text; empty where nothing was raised in it.
     """
 
     info: Task
@@ -131,7 +135,8 @@ class Task(Handle[T]):
     def client(self) -> Submits:
         """In a remote task: its client, for tasks of its own, as ``task.client.submit(function, x)``.
 
-        It has submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, as a Client has; see ``current_client``.
+        It has submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at, map and options, as a Client has. What is submitted
+        there the program's Client places as any other task; see ``help(dispycos.current_client)``.
 
         Raises
         ------
@@ -459,7 +464,11 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
     def submit(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> Task[Any]:
-        """Queue a CPU task for the least loaded node; returns its handle at once. Await the handle for the value.
+        """Have ``function(*args, **kwargs)`` run as a task on the least loaded node; returns its handle at once.
+
+        ``await handle`` gives what the function returns, or raises what it raised. It may be a plain function, an ``async def``, or
+        a generator function that has ``yield`` for ``await``. A parameter `task` that is left open gets the task itself. This is a
+        CPU task: its server runs no other one meanwhile. It waits for a free server in this process.
 
         What it is called with is not to be changed before it has ended, as far as that is buffers (arrays) of more than 1 MiB
         altogether: they are not copied, unless `retries` asks for it.
@@ -485,7 +494,7 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
     def io_submit(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> Task[Any]:
-        """As submit, for a task that mostly waits: it shares its server."""
+        """As submit, for a task that mostly waits: it shares its server with others of its kind, and with one CPU task."""
         return self._submit(function, args, kwargs, io=True, retries=retries)
 
     @called_as_start
@@ -493,13 +502,14 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
     async def rtask(
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> Task[Any]:
-        """Run a CPU task on the least loaded node; returns its handle when it runs. It has its server alone.
+        """Run ``function(*args, **kwargs)`` as a CPU task on the least loaded node; returns its handle when it runs.
 
-        `retries` is as for submit.
+        For actors, which receive messages while they run, and for whoever has to know that it has begun. It has its server
+        for itself, save for io tasks. Functions, arguments and `retries` are as for submit; ``await`` the handle for the value.
 
         Raises
         ------
-        NotPicklable: naming the argument that cannot be sent.
+        NotPicklable: naming the argument that cannot be sent. TypeError, ValueError: `retries` is no count.
         TaskRefused, TaskLost: it cannot be run, or its server died before it started.
         """
         return await _until_started(self._submit(function, args, kwargs, alone=True, retries=retries))
@@ -515,9 +525,16 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         retries: int = 0,
         **kwargs: Any,
     ) -> Task[Any]:
-        """As rtask, on a node (its address, name or Location) or on one server (its Location).
+        """As rtask, at a place: ``await client.rtask_at("host", function, x)``.
 
-        A task that was lost with the one server where it had to run is not started again.
+        Parameters
+        ----------
+        where: a node, by its address, name or Location; or one server, by its Location (``await client.servers()``). A task that
+            was lost with the one server where it had to run is not started again.
+
+        Raises
+        ------
+        TaskRefused: there is no such place; the text says which there are. Others as rtask.
         """
         return await _until_started(
             self._submit(function, args, kwargs, where=where, alone=True, retries=retries)
@@ -544,7 +561,7 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         retries: int = 0,
         **kwargs: Any,
     ) -> Task[Any]:
-        """As io_rtask, on a node or a server."""
+        """As io_rtask, on a node (its address, name or Location) or on one server (its Location)."""
         return await _until_started(
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
         )
@@ -607,7 +624,9 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         kwargs: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> Map[Any, Any]:
-        """Run function(x) for every x; ``async for`` gets (x, value) as they end. With several iterables x is a tuple.
+        """Run function(x) for every x of an iterable: ``async for x, value in client.map(function, xs)`` gets them as they end.
+
+        With several iterables the function is called with an item of each, and x is a tuple of these.
 
         The iterables are read as the values are taken, at most 4,096 items ahead, or 32,768 short ones, so they may be endless.
         When the loop is left, what has not ended is terminated. Items of a plain function that take less than some
@@ -677,7 +696,7 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
 
 
 class Optioned(Submits):
-    """What options() gives."""
+    """What ``client.options(...)`` gives: it has the client's submit, rtask, map and the like, for tasks that run so."""
 
     def __init__(self, client: Submits, options: Options) -> None:
         self._client = client

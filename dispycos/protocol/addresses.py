@@ -19,7 +19,13 @@ FIRST_TASK: Final = 16
 
 
 class Location(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """Where a node or a server is; equal, hashable, shown as addr:port. No tuple: ``"%s" % location`` is that text, too."""
+    """Where a node or a server is: ``Location("10.0.0.5", 9701)``. It can be compared, hashed, and is shown as addr:port.
+
+    Attributes
+    ----------
+    addr: an IP address, as text.
+    port: an int, which tells the node and the servers of a host apart.
+    """
 
     addr: str
     port: int

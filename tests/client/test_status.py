@@ -77,7 +77,7 @@ def test_what_is_no_node_is_named(nodes: Any, text: str) -> None:
     ],
 )
 def test_a_node_is_named_in_these_ways(node: Any, port: Any, word: tuple[str, int | None]) -> None:
-    assert DispycosNodeAllocate(node, port).as_word()[:2] == word
+    assert DispycosNodeAllocate(node, port)._as_word()[:2] == word
     if port is None:
         assert words_of([node])[0][:2] == word
 
@@ -95,11 +95,11 @@ class Whole:
 
 def test_numbers_and_texts_of_other_kinds_are_taken_and_none_does_not_matter() -> None:
     kinds = DispycosNodeAllocate(Text("box"), Whole(), Text("linux"), Whole(), Whole(), Whole())  # type: ignore[arg-type]
-    word = kinds.as_word()
+    word = kinds._as_word()
     assert word == Allocation("box", 3, "linux", 3, 3, 3)
     assert {type(part) for part in word[:6]} == {str, int}
-    assert DispycosNodeAllocate("*", None, None, None, None, None).as_word() == Allocation("*")
-    assert DispycosNodeAllocate("*", platform=re.compile("Linux")).as_word().platform == "Linux"
+    assert DispycosNodeAllocate("*", None, None, None, None, None)._as_word() == Allocation("*")
+    assert DispycosNodeAllocate("*", platform=re.compile("Linux"))._as_word().platform == "Linux"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_who_has_an_allocate_of_its_own_is_asked_for_its_nodes() -> None:
     ]
     on_instance = DispycosNodeAllocate("b")
     on_instance.allocate = lambda *about: 2  # type: ignore[method-assign]
-    assert on_instance.as_word().own and choose(on_instance, OFFERED) == (2, "")
+    assert on_instance._as_word().own and choose(on_instance, OFFERED) == (2, "")
 
 
 @pytest.mark.parametrize(("answer", "count"), [(3, 3), (0, 0), (-1, -1), (-7, -1), (4, 4), (Whole(), 3)])
@@ -236,7 +236,8 @@ def test_the_allocate_of_the_base_gives_what_the_scheduler_would(fields: dict[st
     one, node = DispycosNodeAllocate(**fields), OFFERED.node
     asked = one.allocate(node.addr, node.name, node.platform, node.cpus, 10, 20)
     assert (
-        max(0, asked) == allocate(node, [Named(one.as_word())], unrestricted=False) or fields.get("cpus") == 0
+        max(0, asked) == allocate(node, [Named(one._as_word())], unrestricted=False)
+        or fields.get("cpus") == 0
     )
     assert (asked < 0) == (fields.get("node") == "other" or fields.get("platform") == "windows")
 
@@ -332,4 +333,4 @@ def test_statuses_compare_with_the_numbers_that_scripts_know() -> None:
 
 
 def words_of(nodes: Any) -> list[Allocation]:
-    return [one.as_word() for one in allocations(nodes)]
+    return [one._as_word() for one in allocations(nodes)]

@@ -86,8 +86,8 @@ def test_an_allocate_of_the_scripts_own_is_told_the_platform_as_python_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told_to_pycos = staticmethod(str.lower)  # in a process that has the compat modules
-    monkeypatch.setattr(DispycosNodeAllocate, "told_platform", told_to_pycos)
-    assert entry(NodeAllocate("*")).told_platform("Linux-6.1-x86_64") == "Linux-6.1-x86_64"
+    monkeypatch.setattr(DispycosNodeAllocate, "_told_platform", told_to_pycos)
+    assert entry(NodeAllocate("*"))._told_platform("Linux-6.1-x86_64") == "Linux-6.1-x86_64"
 
 
 def test_an_allocate_of_the_scripts_own_gives_each_node_its_files_and_arguments_also_when_it_is_asked_again() -> (

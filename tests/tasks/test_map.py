@@ -792,10 +792,10 @@ def test_values_can_be_taken_by_many_for_another_thread() -> None:
         taken: list[tuple[Any, Any]] = []
         with pytest.raises(ValueError, match="7 is odd"):
             while True:  # those that are there, which on a busy machine is one
-                taken += await values.batch()
+                taken += await values._batch()
         assert taken == [(2, 1), (4, 2), (6, 3)]
-        assert await values.batch() == []
-        assert await bench.map([]).batch() == []
+        assert await values._batch() == []
+        assert await bench.map([])._batch() == []
 
     play(scene)
 

@@ -107,7 +107,7 @@ class Entry(DispycosNodeAllocate):
         return wanted
 
     @staticmethod
-    def told_platform(platform: str) -> str:
+    def _told_platform(platform: str) -> str:
         """pycos' scripts have it in lower case."""
         return platform
 

@@ -120,3 +120,6 @@ def wrong(client: SyncClient) -> None:
     print(client.submit(agent, 1).result().real)  # error
     client.options(priority=1).map(count, [5])  # error
     client.schedule()  # error
+    client.me.receive()  # error
+    client.submit(count, "text").sleep(1)  # error
+    client.submit(count, "text").send_after(1, "message")  # error
