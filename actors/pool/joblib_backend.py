@@ -121,7 +121,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         try:
             return future.result()
         except NotPicklable as error:
-            if future.handle is None and (workers := self._workers) is not None:  # it is not the value
+            if future._handle is None and (workers := self._workers) is not None:  # it is not the value
                 for call in calls.items:
                     workers._calls.must_be_picklable(call)
             raise error from None
