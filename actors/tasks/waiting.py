@@ -26,14 +26,15 @@ async def within(future: asyncio.Future[T], timeout: float | None) -> T:
 
 
 @contextlib.contextmanager
-def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None]]) -> Iterator[None]:
+def telling(loop: asyncio.AbstractEventLoop, tell: Callable[[], Awaitable[None] | None]) -> Iterator[None]:
     """Nobody waits in silence: while the block lasts `tell` is called after 3 s, then at growing intervals."""
 
     async def tell_again() -> None:
         pause = PATIENCE_S
         while True:
             await asyncio.sleep(pause)
-            await tell()
+            if (asking := tell()) is not None:
+                await asking
             pause = next_pause(pause)
 
     teller = asyncio.Task(tell_again(), loop=loop)

@@ -12,7 +12,6 @@ from typing import Any
 
 from dispycos.config import wait_time
 from dispycos.errors import FileNotSent
-from dispycos.notices import PATIENCE_S, next_pause
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.messages import (
@@ -27,6 +26,7 @@ from dispycos.protocol.messages import (
 from dispycos.protocol.status import FileState
 
 from ..correspondence import Correspondence
+from ..waiting import telling
 from .landing import digest_of
 from .sending import Window, display, straight
 
@@ -166,23 +166,6 @@ class Source:
         os.close(self._file)
 
 
-class _Teller:
-    """Nobody waits in silence: calls `tell` after 3 s, then at growing intervals."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
-        self._loop, self._tell = loop, tell
-        self._pause = PATIENCE_S
-        self._timer = loop.call_later(self._pause, self._again)
-
-    def _again(self) -> None:
-        self._tell()
-        self._pause = next_pause(self._pause)
-        self._timer = self._loop.call_later(self._pause, self._again)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-
 class _Transfer:
     """One file to one receiver."""
 
@@ -205,19 +188,18 @@ class _Transfer:
 
     async def run(self, progress: Progress | None, tell: Callable[[str], None]) -> None:
         is_done = False
-        teller = _Teller(self._host.loop, lambda: tell(self._state()))
         try:
-            said = await self._ask(self._offer)
-            if said.state == FileState.COMPARE:
-                digest = await asyncio.to_thread(self._source.digest)
-                said = await self._ask(FileDigest(self._number, digest))
-            if said.state == FileState.GO:
-                await self._travel(progress)
-            elif progress is not None:
-                progress(self._source.size, self._source.size)
+            with telling(self._host.loop, lambda: tell(self._state())):
+                said = await self._ask(self._offer)
+                if said.state == FileState.COMPARE:
+                    digest = await asyncio.to_thread(self._source.digest)
+                    said = await self._ask(FileDigest(self._number, digest))
+                if said.state == FileState.GO:
+                    await self._travel(progress)
+                elif progress is not None:
+                    progress(self._source.size, self._source.size)
             is_done = True
         finally:
-            teller.stop()
             if not is_done:
                 with suppress(RuntimeError):  # the runtime is closed
                     self._host.post(Envelope(self._to, self._host.me(), FileDrop(self._number)))
