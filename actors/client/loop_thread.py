@@ -129,6 +129,11 @@ class LoopThread:
             raise
 
     @property
+    def is_here(self) -> bool:
+        """Whether this is its thread. A plain function that is a task here sees no running loop."""
+        return threading.get_ident() == self._thread.ident
+
+    @property
     def has_ended(self) -> bool:
         """At the end of the program; it has closed all clients then."""
         return os.getpid() == self._pid and not self._thread.is_alive()
@@ -142,10 +147,11 @@ class LoopThread:
         """Raise RuntimeError where the caller's thread cannot wait for this loop; `what` it called is named."""
         what = what or "a call that waits"
         here = running_loop()
-        if here is self.loop:
+        if self.is_here:
             raise RuntimeError(
-                f"{what} would wait for ever: this is a callback on dispycos's own loop, which has to go on meanwhile; "
-                f"hand over to another thread (queue.Queue), or use what the callback is given"
+                f"{what} would wait for ever: this is a callback, or a task of Client(local=True), on dispycos's own loop, which "
+                f"has to go on meanwhile; hand over to another thread (queue.Queue), or use what the callback is given; a "
+                f"task is an `async def` and awaits"
             )
         if here is not None and not is_cell():
             raise RuntimeError(

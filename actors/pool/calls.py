@@ -19,7 +19,6 @@ from dispycos.protocol.addresses import Location
 from ..client.in_process import Lease
 from ..client.loop_thread import loop_thread
 from ..tasks.calling import name_of
-from ..tasks.current import running_loop
 from ..tasks.ends import without_our_frames
 from ..tasks.options import Options
 from ..tasks.submitting import Task
@@ -170,8 +169,8 @@ class Calls:
         return f"{self._made_at}: {under_way} under way{', shut down' if self._is_shut else ''}"
 
     def is_on_loop(self) -> bool:
-        """Whether this is the loop's own thread, as in a callback of a future."""
-        return running_loop() is self._loop
+        """Whether this is the loop's own thread, as in a callback of a future, or a task of Client(local=True)."""
+        return loop_thread().is_here
 
     # --- on the loop ---
 

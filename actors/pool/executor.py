@@ -215,7 +215,8 @@ class Executor(concurrent.futures.Executor):
             return
         if wait and self._calls.is_on_loop():
             raise RuntimeError(
-                "shutdown(wait=True) cannot be called in a callback of a future: its thread is waited for"
+                "shutdown(wait=True) cannot be called in a callback of a future, or a task of Client(local=True): its thread "
+                "is waited for"
             )
         self._calls.shut(cancel=cancel_futures)
         if wait:
@@ -271,7 +272,8 @@ class Executor(concurrent.futures.Executor):
             self.shutdown(wait=True)
         else:  # nobody expects to wait
             self.shutdown(wait=False)
-            self._wait("warning")
+            if not self._calls.is_on_loop():
+                self._wait("warning")
 
 
 class Chunk:

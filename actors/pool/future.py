@@ -113,8 +113,8 @@ class Future(concurrent.futures.Future[T]):
     def _may_wait(self) -> None:
         if self._calls.is_on_loop():
             raise RuntimeError(
-                "a callback of a future cannot wait for another one: its thread has to go on meanwhile; hand over to another "
-                "thread (queue.Queue), or give that future a callback"
+                "a callback of a future, or a task of Client(local=True), cannot wait for a future: its thread has to go on "
+                "meanwhile; hand over to another thread (queue.Queue), or give that future a callback"
             )
 
     def _wait_for_task(self) -> None:

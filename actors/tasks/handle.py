@@ -339,7 +339,8 @@ class Handle(Actor, asyncio.Future[T]):
                 f"function, by the handle as an argument of its own, not in a list"
             )
         return asyncio.InvalidStateError(
-            f"{self.name} has not ended: `await` its handle, and then ask for {method}()"
+            f"{self.name} has not ended: `await` its handle, in an `async def` or a generator function, and then "
+            f"ask for {method}()"
         )
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:

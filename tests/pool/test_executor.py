@@ -211,6 +211,17 @@ def test_what_is_put_around_a_call_is_not_named_when_its_argument_cannot_be_pick
             list(pool.map(divmod, [1, 2], cast("Any", [lock, 3]), chunksize=2))
 
 
+def test_a_call_in_the_program_itself_that_would_wait_for_its_own_thread_is_told() -> None:
+    def nested() -> int:
+        with dispycos.Executor(local=True) as inner:
+            return inner.submit(abs, -1).result()
+
+    with dispycos.Executor(local=True) as pool:
+        with pytest.raises(RuntimeError, match="its thread has to go on meanwhile"):
+            pool.submit(nested).result(10)
+        assert pool.submit(abs, -1).result(10) == 1
+
+
 def test_libraries_learn_how_many_calls_may_run_at_a_time() -> None:
     with dispycos.Executor(local=True) as pool:
         assert pool._max_workers == 1, "there is one server: the program"

@@ -359,7 +359,7 @@ def test_waiting_in_a_callback_is_refused(pool):
             refused.put(str(error))
 
     pool.submit(nap, 0.1).add_done_callback(wait_for_another)
-    assert "a callback of a future cannot wait for another one" in refused.get(timeout=10)
+    assert "cannot wait for a future: its thread" in refused.get(timeout=10)
 
 
 def test_shutdown_in_a_callback_is_refused(pool):
@@ -374,9 +374,7 @@ def test_shutdown_in_a_callback_is_refused(pool):
 
     pool.submit(nap, 0.1).add_done_callback(shut_down)
     assert called.wait(10)
-    assert found == [
-        "shutdown(wait=True) cannot be called in a callback of a future: its thread is waited for"
-    ]
+    assert found[0].startswith("shutdown(wait=True) cannot be called in a callback of a future"), found
     assert pool.submit(square, 1).result(10) == 1
 
 
