@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, Type
 
 from dispycos.config import wait_time
 from dispycos.errors import RemoteError
-from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.status import ENDED, OutcomeKind
 
 from ..shipping.words import MissingCode
@@ -185,10 +184,7 @@ class SyncTask(Task[T]):
         TimeoutError: no reply within `timeout` seconds; a late one is dropped. TaskLost: the task has ended without a reply.
         """
         payload = self._host.payloads.dumps(message, f"the request to {self.name}")
-        try:
-            reply: Envelope = self._call(self._host.ask_pickled(self, payload, timeout), "ask()")
-        except TimeoutError:
-            raise TimeoutError(f"{self.name} has not replied within {timeout:g} s") from None
+        reply = self._call(self._host.ask_pickled(self, payload, timeout), "ask()")
         return open_in_thread(self._host, lambda: self._host.payloads.loads(reply.payload))
 
     @plain
