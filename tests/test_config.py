@@ -21,6 +21,7 @@ from dispycos.config import (
     PortRange,
     SchedulerSettings,
     count_servers,
+    natural_number,
     positive_seconds,
 )
 
@@ -174,3 +175,28 @@ def test_settings_are_compared_and_changed_as_a_whole_and_show_no_secret() -> No
         node.cpus = 3  # type: ignore[misc]
     with pytest.raises(TypeError, match="NodeSettings has no setting tcp_port"):
         NodeSettings(tcp_port=1)  # type: ignore[call-arg]
+
+
+class Index:
+    """As numpy's whole numbers are."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __index__(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("value", [0, 7, Index(7)])
+def test_a_natural_number_may_be_of_any_kind(value: object) -> None:
+    number = natural_number(value, "retries")
+    assert type(number) is int and number == (0 if value == 0 else 7)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(-1, ValueError), (Index(-1), ValueError), (True, TypeError), (1.0, TypeError), ("1", TypeError)],
+)
+def test_what_is_no_natural_number_is_named(value: object, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="retries must"):
+        natural_number(value, "retries")
