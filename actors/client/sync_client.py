@@ -50,12 +50,12 @@ def _awaited(
 ) -> Callable[[object], Method[Callable[P, int]]]:
     """Has the function that it decorates be this method of a Client, for plain code."""
 
-    @plain
     @wraps(method)
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> int:
         return self._call(method(self._client, *args, **kwargs), f"{method.__name__}()")
 
-    return lambda _: call
+    called: Any = plain(call)
+    return lambda _: called
 
 
 def _on_loop(

@@ -7,14 +7,15 @@ import inspect
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from dispycos.habits import no_keyword
 
-P = ParamSpec("P")
-R = TypeVar("R")
+# The very type, not what it is made of: of an `async def` no Coroutine, which is no context manager for pyright.
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+AsyncMethodT = TypeVar("AsyncMethodT", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -79,12 +80,12 @@ def _name_for_users(method: Callable[..., Any]) -> None:
     method.__qualname__ = f"{PUBLIC.get(owner, owner)}{dot}{name}"
 
 
-def plain(method: Callable[P, R]) -> Callable[P, R]:
+def plain(method: MethodT) -> MethodT:
     """A method that users call: what it raises begins in their own code."""
     _name_for_users(method)
 
     @functools.wraps(method)
-    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+    def called(*args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
         except BaseException as error:
@@ -92,16 +93,16 @@ def plain(method: Callable[P, R]) -> Callable[P, R]:
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
-    return called
+    return cast(MethodT, called)
 
 
-def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+def brief(method: AsyncMethodT) -> AsyncMethodT:
     """A coroutine method that users await: what it raises, at Ctrl-C or in an interrupted cell too, begins in their own code."""
 
     _name_for_users(method)
 
     @functools.wraps(method)
-    async def awaited(*args: P.args, **kwargs: P.kwargs) -> R:
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
         try:
             return await method(*args, **kwargs)
         except BaseException as error:
@@ -109,7 +110,7 @@ def brief(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[
             without_our_frames(error)
             raise  # alone it adds no line to the traceback
 
-    return awaited
+    return cast(AsyncMethodT, awaited)
 
 
 def _explain_keyword(error: BaseException, method: Callable[..., Any], given: Mapping[str, Any]) -> None:

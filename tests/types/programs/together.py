@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
 from typing import assert_type
 
 from dispycos import Client, SyncClient, SyncTask, Task
@@ -46,6 +47,13 @@ def of_sync(client: SyncClient, numbers: Sequence[SyncTask[int]]) -> None:
     done, pending = client.wait([client.submit(name, 3)], return_when="FIRST_COMPLETED")
     assert_type([one.result() for one in done], list[str])
     assert_type(client.cancel(pending), int)
+
+
+async def stacked() -> None:
+    async with AsyncExitStack() as stack:
+        assert_type(await stack.enter_async_context(Client()), Client)
+    with ExitStack() as plain:
+        assert_type(plain.enter_context(Client()), SyncClient)
 
 
 async def wrong_of_async(client: Client, number: Task[int]) -> None:
