@@ -121,7 +121,7 @@ def test_a_scheduler_that_was_named_and_has_another_secret_is_an_error(user: Use
         """,
         str(port_of(scheduler)),
     )
-    assert script.wait(5) != 0
+    assert script.wait(20) != 0
     last = [line.text for line in script.lines if line.stream == "err"][-1]
     assert "ScheduleError" in last and "127.0.0.1" in last and "secret" in last, script.told()
     there = scheduler.wait_line("another secret")
