@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from dispycos.brokers.private import Waiting
 from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds, wait_time
@@ -292,7 +292,7 @@ class Client(Submits, Together, ClusterCalls):
         self._sync._exit(kind)
 
     @brief
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         if self._is_sync and self._lease is not None and not self._lease.left.done():
             raise RuntimeError(
                 "this Client is in use in the sync style (`with`): use what that gave, without await"

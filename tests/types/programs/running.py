@@ -26,16 +26,22 @@ def plain(jobs: int) -> int:
     return jobs
 
 
+async def three(jobs: int, name: str, scale: float, *, task: Task) -> float:
+    return jobs * scale
+
+
 assert_type(dispycos.run(main, 3), str)
 assert_type(dispycos.run(main, 3, name="x"), str)
 assert_type(dispycos.run(main(3)), str)
 assert_type(dispycos.run(stepping, 3), list[int])
 assert_type(dispycos.run(with_task), bool)
 assert_type(dispycos.run(plain, 3), int)
+assert_type(dispycos.run(three, 3, "x", 0.5), float)
 
 dispycos.run(main)  # error
 dispycos.run(main, "3")  # error
 dispycos.run(main, 3, nmae="x")  # error
 dispycos.run(stepping, "3")  # error
 dispycos.run(with_task, 3)  # error
+dispycos.run(three, 3, 0.5, "x")  # error
 dispycos.run(3)  # error

@@ -49,6 +49,16 @@ def of_sync(client: SyncClient, numbers: Sequence[SyncTask[int]]) -> None:
     assert_type(client.cancel(pending), int)
 
 
+class Lab(Client):
+    def squares(self, n: int) -> list[Task[int]]:
+        return [self.submit(square, k) for k in range(n)]
+
+
+async def own() -> list[int]:
+    async with Lab() as lab:
+        return await lab.gather(*lab.squares(3))
+
+
 async def stacked() -> None:
     async with AsyncExitStack() as stack:
         assert_type(await stack.enter_async_context(Client()), Client)
