@@ -86,11 +86,14 @@ class OwnCell(Cell):
 
 def _passed_on(name: str, needed: str, error: BaseException) -> ArgumentFailed:
     """As reasons.passed_on tells it."""
-    if isinstance(error, ArgumentFailed):  # it names those before
-        why, cause = str(error).partition(" did not run: ")[2].removesuffix(")"), error.__cause__
+    why, chain = vars(error).get("_passed_on", ("", [""]))
+    if chain[-1] == needed:  # that one did not run either
+        cause = error.__cause__
     else:
-        why, cause = f"{needed} raised {type(error).__name__}: {error} ({needed}", error
-    failed = ArgumentFailed(f"{name} did not run: {why} -> {name})")
+        why, chain, cause = f"{needed} raised {type(error).__name__}: {error}", [needed], error
+    chain = [*chain, name]
+    failed = ArgumentFailed(f"{name} did not run: {why} ({' -> '.join(chain)})")
+    vars(failed)["_passed_on"] = why, chain
     failed.__cause__ = cause
     return failed
 

@@ -539,6 +539,15 @@ def test_a_handle_of_submit_is_its_value_as_on_a_cluster() -> None:
         )
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
+        async def passes_on() -> None:
+            await last
+
+        with pytest.raises(
+            dispycos.ArgumentFailed,
+            match=r"^total did not run: passes_on raised Arg.*\(passes_on -> total\)$",
+        ):
+            await client.submit(total, client.submit(passes_on))
+
     play(scene)
 
 
