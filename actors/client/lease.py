@@ -134,12 +134,17 @@ class ClientLease(LedgerBody, Held):
         if len(self.home.ahead_of(self)) == 1:
             gc.collect()  # of a client that has the cluster perhaps only a cycle is left, as an error with its traceback makes one
         while ahead := self.home.ahead_of(self):
-            if ahead[0].is_forsaken:
-                ahead[0].make_way()
-            elif ahead[0].yields and not self.yields:
-                ahead[0].leave(terminate=False)
+            first, ends = ahead[0], [ahead[-1].left]
+            if first.is_forsaken:
+                first.make_way()
+            elif first.yields and not self.yields and not first.is_leaving:
+                if first.is_open:
+                    first.leave(terminate=False)
+                else:  # its users could not tell this from a failure
+                    ends.append(first.scheduled)
             with telling(self.loop, self._tell_of_line):
-                await asyncio.wait([ahead[-1].left])
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
 
     async def _tell_of_line(self) -> None:
         ahead = self.home.ahead_of(self)

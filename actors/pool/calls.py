@@ -9,8 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from dispycos.errors import InitializerFailed, TaskLost, TaskRefused, TaskTerminated
 from dispycos.notices import counted, listing
@@ -32,6 +33,7 @@ AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"  # in the standard
 AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
 
 
+ErrorT = TypeVar("ErrorT", bound=Exception)
 Place = tuple[Location, str]  # a server, and the key of what it misses
 
 
@@ -84,7 +86,7 @@ class Calls:
         future: Future[Any] = Future(self, call)
         with self._lock:
             if self._refusal is not None:
-                raise self._refusal.with_traceback(None)
+                raise _own(self._refusal)
             self._waiting.append(future)
             if self._is_called:
                 return future
@@ -233,7 +235,7 @@ class Calls:
 
     def _fail(self, future: Future[Any], error: Exception) -> None:
         if self._claim(future) is not None:
-            self._end_by(future, error)
+            self._end_by(future, _own(error))
 
     def _end_by(self, future: Future[Any], error: BaseException | None) -> None:
         self._complete(future, partial(future.set_exception, error))
@@ -294,8 +296,8 @@ class Calls:
 
     def _put_behind(self, future: Future[Any], call: Call, server: Location | None, key: str) -> None:
         """It has not run: once this server has what it misses it is given again."""
-        if self._is_broken():
-            self._end_by(future, self._refusal)
+        if isinstance(self._refusal, InitializerFailed):
+            self._end_by(future, _own(self._refusal))
             return
         lease, missing = self._lease, self.kept.get(key)
         if lease is None or not lease.is_open:  # it has made way: the next one's servers will do
@@ -401,3 +403,13 @@ class Calls:
             await self._cluster.leave()
         finally:
             self.ended.set()
+
+
+def _own(error: ErrorT) -> ErrorT:
+    """For one of those that get the same: who raises it adds a line to its traceback."""
+    try:
+        copied = copy(error)
+    except Exception:  # it cannot be made from its args
+        return error
+    copied.__cause__ = error.__cause__
+    return copied

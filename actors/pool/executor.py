@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, cast, overload
 
 from dispycos.config import wait_time
 from dispycos.habits import no_keyword
@@ -200,7 +200,10 @@ class Executor(concurrent.futures.Executor):
                 f"{name_of(fn)} suspends, or gets its task: each call is a task of its own, so leave out chunksize"
             )
         chunks = _chunks(iterables, chunksize)
-        return itertools.chain.from_iterable(_Mapped(self, Chunk(fn), chunks, until, buffersize))
+        mapped = _Mapped(self, Chunk(fn), chunks, until, buffersize)
+        values = cast("_Chained", _Chained.from_iterable(mapped))
+        values.close = mapped.close
+        return values
 
     @plain
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -358,6 +361,12 @@ class _Mapped(Iterator[Any]):
         self._cancel()
 
     __del__ = close
+
+
+class _Chained(itertools.chain[Any]):
+    """The values of chunks, one by one."""
+
+    close: Callable[[], None]  # as the generator has it that the standard library's map() gives
 
 
 def _is_lock_of_tqdm(initializer: Any) -> bool:

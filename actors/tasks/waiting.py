@@ -51,6 +51,7 @@ def complete(future: asyncio.Future[Any], value: Any) -> None:
 
 
 def fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    """As complete()."""
+    """As complete(). If nobody waits any more, that is no news."""
     if not future.done():
         future.set_exception(error)
+        future.exception()  # else asyncio tells of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import itertools
 import multiprocessing
 import subprocess
 import sys
@@ -122,6 +123,15 @@ def test_a_chunk_of_calls_that_suspend_is_refused() -> None:
         pool.map(attempt, [1], chunksize=2)
 
 
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_the_rest_of_a_map_is_not_wanted_when_it_is_closed(chunksize: int) -> None:
+    with dispycos.Executor(local=True) as pool:
+        values: Any = pool.map(abs, itertools.count(), chunksize=chunksize, buffersize=2)
+        assert next(values) == 0
+        values.close()
+        assert len(list(values)) < chunksize
+
+
 def test_what_is_no_function_is_refused() -> None:
     with dispycos.Executor() as pool, pytest.raises(TypeError, match="a task needs a function, not int"):
         pool.submit(3)  # type: ignore[call-overload]
@@ -227,6 +237,20 @@ def test_libraries_learn_how_many_calls_may_run_at_a_time() -> None:
         assert pool._max_workers == 1, "there is one server: the program"
     with dispycos.Executor(3, local=True) as pool:
         assert pool._max_workers == 3
+
+
+def fail_to_prepare() -> None:
+    raise ValueError("no table")
+
+
+def test_futures_that_fail_for_one_reason_have_each_an_error_of_its_own() -> None:
+    with dispycos.Executor(local=True, initializer=fail_to_prepare) as pool:
+        errors = [future.exception(10) for future in [pool.submit(abs, 1) for _ in range(3)]]
+        for _ in range(2):
+            with pytest.raises(dispycos.errors.InitializerFailed):
+                pool.submit(abs, 1)
+    assert len({id(error) for error in errors}) == 3
+    assert {type(error and error.__cause__) for error in errors} == {ValueError}
 
 
 def test_an_error_shows_the_line_that_asked_for_it_and_none_of_what_waits() -> None:

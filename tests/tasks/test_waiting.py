@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -57,3 +58,12 @@ def test_a_future_that_is_over_is_left_alone() -> None:
         return future.cancelled()
 
     assert asyncio.run(complete_twice())
+
+
+def test_an_error_for_which_nobody_waits_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        fail(asyncio.get_running_loop().create_future(), ValueError("unheard"))
+        gc.collect()
+
+    asyncio.run(scene())
+    assert not caplog.records
