@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .lease import ClientLease
     from .local import Held
     from .shown import Shown
+    from .status import Nodes
     from .sync_client import SyncClient
 
 OF_SYNC = (
@@ -100,7 +101,7 @@ class Client(Submits, Together, ClusterCalls):
         self,
         components: Iterable[Any] = (),
         pulse_interval: float = 5 * MIN_PULSE_INTERVAL,
-        nodes: Any = (),
+        nodes: Nodes = (),
         status_task: Task | None = None,
         node_setup: Callable[..., Any] | None = None,
         server_setup: Callable[..., Any] | None = None,

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dispycos.brokers.allocation import Named, servers_by
 from dispycos.config import natural_number, parse_nodes, port_number, whole_number
@@ -264,7 +264,11 @@ def where_raised(error: Exception) -> str:
     return f"{error!r} ({frames[-1].filename}:{frames[-1].lineno})" if frames else repr(error)
 
 
-def allocations(nodes: Any) -> list[DispycosNodeAllocate]:
+Node: TypeAlias = str | Location | DispycosNodeAllocate
+Nodes: TypeAlias = Node | Iterable[Node] | None  # as Client(nodes=...) takes them
+
+
+def allocations(nodes: Nodes) -> list[DispycosNodeAllocate]:
     """What Client(nodes=...) means: names, addresses, Locations or DispycosNodeAllocate; nothing means any node."""
     if nodes is None:
         return []

@@ -31,6 +31,7 @@ from .future import Future
 from .kept import kept
 
 if TYPE_CHECKING:
+    from ..client.status import Nodes
     from ..tasks.submitting import Co, Gen, P, R, S, Y
 
 
@@ -39,7 +40,7 @@ class ClientOptions(TypedDict, total=False):
 
     components: Iterable[Any]
     pulse_interval: float
-    nodes: Any
+    nodes: Nodes
     node_setup: Callable[..., Any]
     server_setup: Callable[..., Any]
     abandon_zombie_nodes: bool

@@ -148,7 +148,7 @@ class Task(Handle[T]):
 if TYPE_CHECKING:
     # What type checkers know of a call, which is as the function itself would be called, save that
     # - a parameter `task` may be left open. Then up to four arguments are given by position; by name, unchecked, those that
-    #   have defaults. Give `task` a default, or ask current_task(), for functions that take more;
+    #   have defaults. A function that takes more asks current_task();
     # - `retries` may be given, the rest by position;
     # - one of the first three arguments may be a handle of the value. What is behind that is not checked.
     # The value is what the function returns, of an `async def` and a generator function, too: hence three lines for each.

@@ -219,7 +219,7 @@ def test_a_traceback_of_a_wrong_call_ends_in_the_line_that_made_it(client: Any) 
         (lambda: client.__enter__(), "open already"),
         (lambda: Client(name=5), "name must be a str, not int"),  # type: ignore[arg-type]
         (lambda: Client(secret_file=5), "secret_file must be the path"),  # type: ignore[arg-type]
-        (lambda: Client(nodes=5), "nodes must be a list"),
+        (lambda: Client(nodes=5), "nodes must be a list"),  # type: ignore[arg-type]
         (lambda: opened.submit(double, 1), "has no cluster: use"),
         (lambda: dispycos.Executor(initargs=5), "initargs must be a tuple"),  # type: ignore[arg-type]
         (lambda: dispycos.Task(nap, 1), "no running event loop"),

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any, assert_type
 
 import dispycos
-from dispycos import Channel, Client, Condition, DispycosStatus, Lock, MailboxState, Scheduler, Task
+from dispycos import (
+    Channel,
+    Client,
+    Condition,
+    DispycosNodeAllocate,
+    DispycosStatus,
+    Location,
+    Lock,
+    MailboxState,
+    Scheduler,
+    Task,
+)
 
 dispycos.Scheduler(cpus=2, ip_addr=["127.0.0.1"], zombie_period=60)
 
@@ -29,6 +40,18 @@ async def parts(lock: Lock, condition: Condition, client: Client) -> None:
     assert_type(await client.tasks(), list[Task[Any]])
 
 
+def of_nodes(mine: list[Half]) -> list[Client]:
+    there: list[str | Location] = ["host", Location("10.0.0.5", 9701)]
+    return [Client(nodes=mine), Client(nodes="host*"), Client(nodes=["a", "b"]), Client(nodes=there)]
+
+
+class Half(DispycosNodeAllocate):
+    def allocate(
+        self, ip_addr: str, name: str, platform: str, cpus: int, memory: int | None, disk: int | None
+    ) -> int:
+        return max(1, cpus // 2)
+
+
 async def wrong(task: Task, client: Client) -> None:
     dispycos.Exectuor()  # error
     print(Scheduler.NodeBorn)  # error
@@ -37,6 +60,7 @@ async def wrong(task: Task, client: Client) -> None:
     task.mailbox("oldest")  # error
     task.sned(1)  # error
     Client(componets=[wrong])  # error
+    Client(nodes=5)  # error
     Channel("news", transform=3)  # error
     client.enable_server("host")  # error
     print((await client.servers())[0].host)  # error
