@@ -18,6 +18,10 @@ async def name(number: int) -> str:
     return str(number)
 
 
+async def with_task(number: int, *, task: dispycos.Task | None = None) -> bytes:
+    return bytes(number)
+
+
 def first(pool: concurrent.futures.Executor) -> concurrent.futures.Future[float]:
     return pool.submit(square, 1)
 
@@ -32,6 +36,7 @@ with dispycos.Executor(2, initializer=print, initargs=("ready",)) as pool:
     assert_type(pool.submit(square, 3, scale=0.5).exception(), BaseException | None)
     assert_type(pool.map(square, range(10), chunksize=2), Iterator[float])
     assert_type(pool.submit(name, 3).result(), str)
+    assert_type(pool.submit(with_task, 3).result(), bytes)
     assert_type(pool.map(name, range(10), buffersize=2), Iterator[str])
     assert_type(first(pool).result(), float)
     done, _ = concurrent.futures.wait([pool.submit(square, 3)])
