@@ -148,7 +148,7 @@ class Calls:
     def terminate(self, *, kill: bool) -> None:
         """As shut(cancel=True), and what runs is ended; with `kill` its servers are killed at once."""
         self.shut(cancel=True)
-        if not self._is_parents:
+        if not (self._is_parents or self._loop.is_closed()):
             self._loop.call_soon_threadsafe(self._terminate, kill)
 
     def count_servers(self) -> int:

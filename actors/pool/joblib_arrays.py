@@ -11,6 +11,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import weakref
 from typing import Any, NamedTuple, cast
 
 from .kept import Kept, Missing, install, keep_only, value_of
@@ -152,7 +153,10 @@ class Arrays:
         self._min_bytes = min_bytes
         self._mode = mode
         self._folder = folder or os.environ.get("JOBLIB_TEMP_FOLDER")
-        self._made: list[str] = []
+        made: list[str] = []
+        self._made = made
+        self._remove = weakref.finalize(self, _remove, made)  # at exit too, if a generator of values is left
+        self._alive = _alive  # it may be closed when modules have lost what they had
         self._stored: dict[
             int, tuple[Any, Stored]
         ] = {}  # by id, with the array, so that nothing else gets that
@@ -210,7 +214,7 @@ class Arrays:
         import numpy
 
         key = self._keep(array)
-        _alive.add(key)
+        self._alive.add(key)
         folder = tempfile.mkdtemp(prefix="dispycos-joblib-", dir=self._folder or _roomy_folder(array.nbytes))
         self._made.append(folder)
         path = os.path.join(folder, f"{key}.npy")
@@ -219,13 +223,17 @@ class Arrays:
 
     def close(self) -> list[str]:
         """Their keys. Servers that have a file mapped keep it until they hear of the next call."""
-        for folder in self._made:
-            shutil.rmtree(folder, ignore_errors=True)
-        _alive.difference_update(self.kept)
+        self._remove()
+        self._alive.difference_update(self.kept)
         self._stored.clear()
         keys = list(self.kept)
         self.kept.clear()
         return keys
+
+
+def _remove(folders: list[str]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_arrays(calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
@@ -155,3 +158,21 @@ def test_an_argument_that_cannot_be_pickled_is_named_by_the_function_it_is_for()
         joblib.Parallel(n_jobs=2, batch_size=2)(
             joblib.delayed(divmod)(n, m) for n, m in [(1, 2), (3, threading.Lock())]
         )
+
+
+LEFT = """
+    import builtins, sys, joblib, numpy, dispycos
+
+    dispycos.register_joblib()
+    with joblib.parallel_config(backend="dispycos", local=True):
+        parallel = joblib.Parallel(n_jobs=2, return_as="generator", max_nbytes=100, temp_folder=sys.argv[1])
+        builtins.values = parallel(joblib.delayed(numpy.sum)(array) for array in [numpy.ones(100)] * 50)
+        print(next(values))  # it goes when modules have lost what they had
+"""
+
+
+def test_a_generator_of_values_that_is_left_at_the_end_leaves_no_file_and_no_trace(tmp_path: Path) -> None:
+    program = [sys.executable, "-W", "ignore", "-c", dedent(LEFT), str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("100.0\n", "")
+    assert not os.listdir(tmp_path)
