@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dispycos.actors.tasks.map import Map as Map
     from dispycos.actors.tasks.record import Usage as Usage
     from dispycos.actors.tasks.submitting import MonitorStatus as MonitorStatus
+    from dispycos.actors.tasks.submitting import Submits as Submits
     from dispycos.actors.tasks.submitting import Task as Task
     from dispycos.brokers.local import Scheduler as Scheduler
     from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL
@@ -111,6 +112,7 @@ _PLACES = {
     "ScheduleError": "errors",
     "Scheduler": "brokers.local",
     "Semaphore": "actors.sharing.locks",
+    "Submits": "actors.tasks.submitting",
     "SyncClient": "actors.client.sync_client",
     "SyncMap": "actors.client.sync_map",
     "SyncTask": "actors.client.sync_task",

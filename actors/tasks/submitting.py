@@ -454,7 +454,10 @@ class Submitter(ABC, Generic[TaskT, OptionedT]):
 
 
 class Submits(Submitter["Task[Any]", "Optioned"]):
-    """Has functions run as remote tasks."""
+    """Has functions run as remote tasks: a Client, and what ``task.client``, ``current_client()``, ``client.options()`` give.
+
+    A name for annotations, of a function that programs and tasks call: ``def start(client: dispycos.Submits) -> None``.
+    """
 
     @abstractmethod
     def _here(self) -> object:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any, assert_type
 
 import dispycos
-from dispycos import Client, Task
+from dispycos import Client, Submits, Task
 
 
 async def compute(n: int, scale: float = 1.0, *, task: Task) -> float:
@@ -65,6 +65,15 @@ async def right(client: Client, *, task: Task) -> None:
     assert_type(Task(compute, 5), Task[float])
     assert_type(Task(alone), Task[bytes])
     assert_type(Task(by_name, 5, size=3), Task[int])
+
+
+async def anywhere(client: Submits) -> float:
+    return await client.options(retries=1).submit(compute, 5)
+
+
+async def given(client: Client, *, task: Task) -> None:
+    for each in (client, task.client, dispycos.current_client(), client.options(timeout=5)):
+        assert_type(await anywhere(each), float)
 
 
 async def wrong(client: Client, *, task: Task) -> None:
