@@ -12,11 +12,13 @@ import shutil
 import sys
 import tempfile
 import weakref
-from typing import Any, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from .kept import Kept, Missing, install, keep_only, value_of
 
 SHARED_MEMORY = "/dev/shm"
+OF_PROCESS = "/proc/"  # where files without a name are found, as long as it has them open
+ALIGNED = 64  # bytes
 
 _program = secrets.token_hex(8)  # the keys of its arrays begin so
 _numbers = itertools.count()
@@ -24,14 +26,9 @@ _alive: set[str] = set()  # keys of arrays of Parallels that are not over
 
 
 class Stored:
-    """Stands for an array in the arguments of a call, and opens its file on a server.
+    """Stands for an array in the arguments of a call, and maps it on a server."""
 
-    Parameters
-    ----------
-    mapping: if it is in a file of the program's own; None: numpy.save() has written it.
-    """
-
-    def __init__(self, key: str, path: str, mode: str, mapping: Mapping | None = None) -> None:
+    def __init__(self, key: str, path: str, mode: str, mapping: Mapping) -> None:
         self.key = key
         self.path = path
         self.mode = mode
@@ -39,13 +36,8 @@ class Stored:
 
     def open(self) -> bool:
         """False: the file is not on this host, or not for this user."""
-        import numpy
-
         try:
-            if self.mapping is None:
-                install(self.key, numpy.load, (self.path, self.mode))
-            else:
-                install(self.key, self.mapping.open, (self.path, self.mode))
+            install(self.key, self.mapping.open, (self.path, self.mode))
         except OSError:
             return False
         return True
@@ -54,7 +46,7 @@ class Stored:
 class Mapping(NamedTuple):
     """Which bytes of a file are an array: tasks that write into one of numpy.memmap write into the file, as joblib's own do."""
 
-    file: tuple[int, int]  # inode and size
+    file: tuple[int, str]
     dtype: Any
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -94,16 +86,16 @@ class Mapping(NamedTuple):
         """Raises OSError if it is another file here."""
         import numpy
 
-        if _identity(path) != self.file:
+        if _identity(path) != self.file or os.stat(path).st_size < self.high:
             raise FileNotFoundError(path)
         data: Any = numpy.memmap(path, "u1", cast("Any", mode), self.low, (self.high - self.low,))
         array = numpy.ndarray(self.shape, self.dtype, data, self.origin - self.low, self.strides)
         return array.view(numpy.memmap)
 
 
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_ino, found.st_size
+def _identity(path: str) -> tuple[int, str]:
+    """The inode; and of one in memory, which has no path but its process's, the name that it was made with, which is unique."""
+    return os.stat(path).st_ino, os.readlink(path) if path.startswith(OF_PROCESS) else ""
 
 
 class Batch:
@@ -143,18 +135,24 @@ def read_only(array: Any) -> Any:
 class Arrays:
     """Those of one call of a Parallel: each is written once, to a file that servers of this host map into their memory.
 
+    One file has them all, one behind the other. In memory it has no name, and so is gone with the program, however that ends.
+
     Parameters
     ----------
-    min_bytes: of arrays that are stored; None: none is. mode: of the mapping, as numpy.load has it.
-    folder: for the files; None: in shared memory, if there is room, else in the temporary directory.
+    min_bytes: of arrays that are stored; None: none is. mode: of the mapping, as numpy.memmap has it.
+    folder: for the file; None: in memory, if there is room, else in the temporary directory.
     """
 
     def __init__(self, min_bytes: int | None, mode: str, folder: str | None) -> None:
         self._min_bytes = min_bytes
-        self._mode = mode
+        self._mode = "r+" if mode == "w+" else mode
         self._folder = folder or os.environ.get("JOBLIB_TEMP_FOLDER")
         made: list[str] = []
         self._made = made
+        self._files: list[
+            BinaryIO
+        ] = []  # the last is written to: one in memory, and if there is no room for more, one elsewhere
+        self._path = ""
         self._remove = weakref.finalize(self, _remove, made)  # at exit too, if a generator of values is left
         self._alive = _alive  # it may be closed when modules have lost what they had
         self._stored: dict[
@@ -215,14 +213,40 @@ class Arrays:
 
         key = self._keep(array)
         self._alive.add(key)
-        folder = tempfile.mkdtemp(prefix="dispycos-joblib-", dir=self._folder or _roomy_folder(array.nbytes))
+        is_turned = array.flags.f_contiguous
+        items = numpy.ascontiguousarray(array.T if is_turned else array)
+        file, low = self._room_for(items.nbytes)
+        items.tofile(file)
+        strides = (items.T if is_turned else items).strides
+        mapping = Mapping(
+            _identity(self._path), array.dtype, array.shape, strides, low, low + items.nbytes, low
+        )
+        return Stored(key, self._path, self._mode, mapping)
+
+    def _room_for(self, size: int) -> tuple[BinaryIO, int]:
+        """The file, and where in it, which is where it stands."""
+        used = self._files[-1].seek(0, os.SEEK_END) if self._files else 0
+        is_in_memory = self._folder is None and _has_room(used + size)
+        if not self._files or (self._path.startswith(OF_PROCESS) and not is_in_memory):
+            self._files.append(self._new_file(is_in_memory))
+            used = 0
+        file = self._files[-1]
+        return file, file.seek(used + -used % ALIGNED)
+
+    def _new_file(self, is_in_memory: bool) -> BinaryIO:
+        if is_in_memory:
+            number = os.memfd_create(f"{_program}-{next(_numbers)}")
+            self._path = f"{OF_PROCESS}{os.getpid()}/fd/{number}"
+            return os.fdopen(number, "r+b")
+        folder = tempfile.mkdtemp(prefix="dispycos-joblib-", dir=self._folder)
         self._made.append(folder)
-        path = os.path.join(folder, f"{key}.npy")
-        numpy.save(path, array, allow_pickle=False)
-        return Stored(key, path, self._mode)
+        self._path = os.path.join(folder, "arrays")
+        return open(self._path, "w+b")
 
     def close(self) -> list[str]:
         """Their keys. Servers that have a file mapped keep it until they hear of the next call."""
+        for file in self._files:
+            file.close()
         self._remove()
         self._alive.difference_update(self.kept)
         self._stored.clear()
@@ -252,8 +276,8 @@ def _is_array(value: Any) -> bool:
     return numpy is not None and type(value) in (numpy.ndarray, numpy.memmap)
 
 
-def _roomy_folder(size: int) -> str | None:
+def _has_room(size: int) -> bool:
+    """In memory: about as much as the system gives to files there."""
     with contextlib.suppress(OSError):
-        if os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free > 2 * size:
-            return SHARED_MEMORY
-    return None
+        return hasattr(os, "memfd_create") and shutil.disk_usage(SHARED_MEMORY).free > 2 * size
+    return False

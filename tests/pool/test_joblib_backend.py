@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from textwrap import dedent
@@ -18,7 +19,7 @@ import pytest
 from joblib.parallel import BatchedCalls, FallbackToBackend, SequentialBackend
 
 import dispycos
-from dispycos.actors.pool import joblib_backend
+from dispycos.actors.pool import joblib_arrays, joblib_backend
 from dispycos.actors.pool.joblib_arrays import Arrays
 from dispycos.actors.pool.joblib_backend import DispycosBackend
 from dispycos.actors.pool.kept import Missing, install
@@ -48,6 +49,31 @@ def test_an_array_is_stored_once_for_all_calls_and_mapped(arrays: Arrays, tmp_pa
     assert numpy.array_equal(first, large)
     arrays.close()
     assert not os.listdir(tmp_path)
+
+
+def test_arrays_share_one_file_in_memory_that_needs_no_removing_and_another_has_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    arrays = Arrays(1000, "c", None)
+    large: list[Any] = [
+        numpy.arange(1001.0),
+        numpy.asfortranarray(numpy.ones((30, 40))),
+        numpy.arange(4000)[::2],
+    ]
+    large.append(numpy.zeros(500, dtype=[("a", "M8[s]"), ("b", "i4")]))
+    batch = arrays.put_into(batch_of(*((same, (array,), {}) for array in large)))
+    assert len({stored.path for stored in batch.stored.values()}) == 1 and not os.listdir(tmp_path)
+    monkeypatch.setattr(joblib_arrays, "_has_room", lambda _: False)
+    rest = arrays.put_into(batch_of((same, (numpy.arange(2000.0),), {})))
+    assert len(os.listdir(tmp_path)) == 1
+    for array, (found, _) in zip(large, batch(), strict=True):
+        assert numpy.array_equal(found, array) and found.dtype == array.dtype
+        assert found.flags.f_contiguous == array.flags.f_contiguous or not array.flags.c_contiguous
+        found[0] = found[1]  # in its own copy
+    assert rest()[0][0][1999] == 1999
+    arrays.close()
+    assert not os.listdir(tmp_path) and not os.path.exists(next(iter(batch.stored.values())).path)
 
 
 def test_where_the_file_is_not_the_array_is_missed_until_it_is_sent(arrays: Arrays) -> None:
