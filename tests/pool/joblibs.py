@@ -24,11 +24,8 @@ THREADS = "it is about what threads of this process see of each other"
 
 LEFT_OUT: dict[str, str] = {
     "test_backend_context_manager": "it registers a backend of its own under the name",
-    "test_dispatch_multiprocessing": "it passes an object of multiprocessing, which only its own children can take",
     "test_dispatch_one_job": THREADS,
     "test_error_capture": "KeyboardInterrupt of a task is TaskTerminated here: the program is not ended by the way",
-    "test_initializer_context": "it passes an object of multiprocessing's Manager, which only its own children can take",
-    "test_initializer_parallel": "as test_initializer_context",
     "test_lambda_expression": PROGRAM,
     "test_memmapping_leaks": "it looks for the files of loky",
     "test_multiple_generator_call_separated_gc": "it expects the error that loky has where two calls share its processes",
