@@ -90,7 +90,9 @@ def _passed_on(name: str, needed: str, error: BaseException) -> ArgumentFailed:
     if chain[-1] == needed:  # that one did not run either
         cause = error.__cause__
     else:
-        why, chain, cause = f"{needed} raised {type(error).__name__}: {error}", [needed], error
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        how = "was terminated" if is_cancelled else f"raised {type(error).__name__}: {error}"
+        why, chain, cause = f"{needed} {how}", [needed], error
     chain = [*chain, name]
     failed = ArgumentFailed(f"{name} did not run: {why} ({' -> '.join(chain)})")
     vars(failed)["_passed_on"] = why, chain
@@ -203,7 +205,8 @@ class InProcess(Held):
             except (Exception, asyncio.CancelledError) as error:
                 cell.finished(Raised(_passed_on(cell.name, handle.name, error)))
                 return
-        cell.begin(function, *filled_in(args, kwargs, values))
+        # Not in here, where an asyncio.Task is running: its function may be one, too.
+        self.loop.call_soon(cell.begin, function, *filled_in(args, kwargs, values))
 
     def _ended(self, cell: OwnCell) -> None:
         del self._cells[cell]

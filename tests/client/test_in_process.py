@@ -520,6 +520,11 @@ async def naps(seconds: float) -> float:
     return seconds
 
 
+def yields(number: float) -> Any:
+    yield asyncio.sleep(number)
+    return number
+
+
 def test_a_handle_of_submit_is_its_value_as_on_a_cluster() -> None:
     async def scene(client: Client) -> None:
         handle = client.submit(total, 1)
@@ -528,6 +533,9 @@ def test_a_handle_of_submit_is_its_value_as_on_a_cluster() -> None:
         assert await client.submit(total, handle, handle) == 102
         actor = await client.rtask(naps, 0.01)
         assert await client.submit(kinds, actor, [handle], client.submit(naps, 0)) == ["Task", "list", "int"]
+        assert await client.submit(naps, client.submit(yields, client.submit(total, 0))) == 0, (
+            "these wait, too"
+        )
         receives = client.submit(tally, 0)
         assert await client.submit(kinds, receives) == ["Task"]
         receives.send(None)
@@ -541,6 +549,12 @@ def test_a_handle_of_submit_is_its_value_as_on_a_cluster() -> None:
 
         async def passes_on() -> None:
             await last
+
+        slow = client.io_submit(naps, 30)
+        waits = client.submit(total, slow)
+        slow.cancel()
+        with pytest.raises(dispycos.ArgumentFailed, match=r"naps was terminated \(naps -> total\)"):
+            await waits
 
         with pytest.raises(
             dispycos.ArgumentFailed,
