@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import json
 import os
 import sys
 import traceback
@@ -75,6 +77,7 @@ class Invocation:
 
     command: str = "dispycos"
     is_debug: bool = False
+    is_json: bool = False
     begun: tuple[Any, ...] = ()  # for the command's module, beside its settings
 
 
@@ -87,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str], begun: tuple[Any, ...] = ()) -> int:
     """Runs a command line and returns the exit code; what goes wrong is one or two lines on stderr."""
     invocation = Invocation(begun=begun)
+    if sys.stdout is None:  # closed, as by >&-
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         with dispycos.make_context("dispycos", list(arguments), obj=invocation) as context:
             code = dispycos.invoke(context)
@@ -119,12 +124,17 @@ def _explain(invocation: Invocation, error: Exception) -> int:
             text, code = f"{error.format_message()}\nsee: {invocation.command} --help", error.exit_code
         case Failure():
             text, code = str(error), error.exit_code
+        case OSError(errno=errno.ENOSPC):
+            text, code = f"{error}: for what it writes, or prints", 1
         case TimeoutError():
             text, code = str(error) or "no answer in time", TIMED_OUT
         case _:
             text = f"{type(error).__name__}: {error}\nthis should not happen; --debug shows where"
             code = getattr(error, "exit_code", 1)
     click.echo(f"{invocation.command}: {text}", err=True)
+    if invocation.is_json:
+        first, _, rest = text.partition("\n")
+        click.echo(json.dumps({"error": first, "remedy": rest, "code": code}))
     return code
 
 
@@ -146,6 +156,7 @@ class _Named(click.Command):
         invocation = ctx.find_object(Invocation)
         if invocation is not None:
             invocation.command = ctx.command_path
+            invocation.is_json = JSON in self.params and "--json" in args
         return super().parse_args(ctx, args)
 
 

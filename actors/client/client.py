@@ -442,6 +442,11 @@ class Client(Submits, Together, ClusterCalls):
             raise RuntimeError(
                 "this client belongs to another event loop, which has not ended: use it there "
                 "(asyncio.run_coroutine_threadsafe), or make another Client for this one"
+                + (
+                    ", or give fixture and test the same loop_scope"
+                    if "pytest_asyncio" in sys.modules
+                    else ""
+                )
             )
         return True
 

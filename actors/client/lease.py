@@ -30,7 +30,7 @@ from ..tasks.waiting import complete, fail, telling
 from .code import ClientPayloads, SetupCall
 from .connect import Uplink
 from .ledger_body import LedgerBody
-from .local import GOODBYE_S, Held, Home
+from .local import GOODBYE_S, LEFT_OPEN, Held, Home
 from .output import tell_unread
 from .places import servers_at
 from .shown import Shown, shown
@@ -233,13 +233,18 @@ class ClientLease(LedgerBody, Held):
         return self.ledger.scheduler is not None and not self.is_freed
 
     def make_way(self) -> None:
+        self._tell_what_ends("makes way for the Client that was made after it: it is closed, which ends {}")
+        self.hurry()
+
+    def tell_left_open(self) -> None:
+        """Its loop ends."""
+        if not self.is_leaving or self.is_forsaken:
+            self._tell_what_ends(LEFT_OPEN)
+
+    def _tell_what_ends(self, text: str) -> None:
         if self.ledger.records and not self._hurried.done():
             tasks = listing(record.function for record in self.ledger.records.values())
-            say(
-                f"{self.title} makes way for the Client that was made after it: it is closed, which ends {tasks}",
-                "warning",
-            )
-        self.hurry()
+            say(f"{self.title} {text.format(tasks)}", "warning")
 
     async def _end(self, patience: float | None) -> None:
         try:

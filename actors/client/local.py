@@ -28,6 +28,7 @@ from .program_name import program_name
 log = logging.getLogger("dispycos")
 
 GOODBYE_S = 1.0  # after Ctrl-C: clients have so long to give their servers back
+LEFT_OPEN = "is open at the end of its event loop, which ends {}: use `async with dispycos.Client(...)`, or await close()"
 
 
 class Held(ABC):
@@ -69,6 +70,9 @@ class Held(ABC):
     @abstractmethod
     def vanish(self) -> None:
         """Give the cluster back without a word from it: the loop is closed."""
+
+    def tell_left_open(self) -> None:  # noqa: B027
+        """The loop ends, and has ended tasks that are of it alone."""
 
     def forsake_soon(self) -> None:
         """Nobody refers to its client any more. From any thread, and wherever the garbage collector comes by."""
@@ -175,6 +179,9 @@ class Home:
 
     async def end(self) -> None:
         """The loop ends: clusters that the program did not give back are given back now."""
+        if not self._ending:  # not by Ctrl-C
+            for lease in self._leases:
+                lease.tell_left_open()
         leaving = [lease.leave(terminate=True, patience=GOODBYE_S) for lease in self._leases]
         if leaving:
             await self.wait_in_end(asyncio.gather(*leaving, return_exceptions=True))

@@ -41,6 +41,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.before_end: list[Callable[[], None]] = []  # called when the program ends, while the loop runs
+        self.has_ended = False  # with the program; it has closed all clients then
         self.opened: Any = None  # the lease of the client that a notebook's cell opened last
         self._pid = os.getpid()
         self._calls: deque[Callable[[], object]] = deque()
@@ -133,11 +134,6 @@ class LoopThread:
         """Whether this is its thread. A plain function that is a task here sees no running loop."""
         return threading.get_ident() == self._thread.ident
 
-    @property
-    def has_ended(self) -> bool:
-        """At the end of the program; it has closed all clients then."""
-        return os.getpid() == self._pid and not self._thread.is_alive()
-
     def report(self, what: str, error: BaseException) -> None:
         """That the user's own code in this thread has raised it: where nobody waits for that."""
         context = {"message": f"{what} raised {type(error).__name__}", "exception": without_our_frames(error)}
@@ -174,6 +170,8 @@ class LoopThread:
             self._thread.join(END_S)
         except KeyboardInterrupt:
             return  # nodes see that this process dies
+        finally:
+            self.has_ended = True
         if self._thread.is_alive():
             log.warning("dispycos's loop has not ended within %g s; the program ends without it", END_S)
 

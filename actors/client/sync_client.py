@@ -24,6 +24,7 @@ from ..tasks.ends import Raised, Returned, plain
 from ..tasks.streams import say
 from .cluster_calls import ClusterCalls
 from .in_process import InProcess
+from .local import GOODBYE_S
 from .loop_thread import LoopThread, is_cell, loop_thread
 from .sync_submitting import SyncSubmits
 from .sync_task import SyncTask, of_sync_style, open_in_thread
@@ -120,7 +121,7 @@ class SyncClient(SyncSubmits, SyncTogether):
             raise lost
 
     def _leave(self, **how: Any) -> TaskLost | None:
-        if self._thread.has_ended:  # a __del__, or a generator that is left, closes it once more
+        if self._thread.has_ended:
             return None
 
         async def leave() -> TaskLost | None:
@@ -147,6 +148,8 @@ class SyncClient(SyncSubmits, SyncTogether):
         ------
         TaskLost: tasks were lost or refused and nobody asked for their values; the text says how many, and why.
         """
+        if self._thread.has_ended:  # in a __del__, when there is little else left, or a generator
+            return 0
         patience = wait_time(timeout, "close(): timeout")
         lost = self._leave(terminate=terminate, await_io=await_io, patience=patience)
         if lost is not None:
@@ -332,9 +335,10 @@ class SyncClient(SyncSubmits, SyncTogether):
 
 
 def _tell_left_open(lease: ClientLease | InProcess) -> None:
-    """The program ends."""
+    """The program ends. On the loop's thread."""
     if not lease.is_leaving:
         say(
             f"{lease.title} is open at the end of the program, which ends its tasks: use `with dispycos.Client(...)`",
             "warning",
         )
+        lease.leave(terminate=True, patience=GOODBYE_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -219,6 +220,7 @@ def _hand_in(lease: ClientLease, handle: SyncTask[Any], values: list[Record] | N
     """On the loop's thread."""
     if lease.is_open and not lease.ledger.over:
         lease.enter(handle._source, values)
+        lease.host.caller = copy_context()  # of the thread that woke the loop
         return
     record: Any = handle._source
     record.outcome, record.text = (

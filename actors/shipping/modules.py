@@ -28,6 +28,7 @@ MODULE_BYTES_MAX = 16 << 20
 DATA_BYTES_MAX = 64 << 20
 ENTRIES_MAX = 4096
 COMPILED = tuple(EXTENSION_SUFFIXES)
+AUTORELOAD = "IPython.extensions.autoreload"
 
 
 class TextLoader(SourceFileLoader):
@@ -62,7 +63,7 @@ class LocalModules:
     def __init__(self) -> None:
         self._installed = _installed_roots()
         self._lock = Lock()
-        self._kept: dict[str, tuple[object, ModuleSource]] = {}
+        self._kept: dict[str, tuple[object, int, ModuleSource]] = {}
         self._imports: dict[bytes, list[Import]] = {}
         self._compiled: set[str] = set()
         self._counted = 0
@@ -87,15 +88,15 @@ class LocalModules:
             module = sys.modules.get(name)
             mark = getattr(module, "__spec__", None) or module  # a reload gives it another spec
             kept = self._kept.get(name)
-            if kept is not None and kept[0] is mark:
-                return kept[1]
+            if kept is not None and kept[0] is mark and kept[1] == edited_at(name):
+                return kept[2]
             spec = _spec_of(name)
             if spec is None or spec.name != name:
                 return None
             loader = spec.loader
             source = loader.source if isinstance(loader, SourceLoader) else self._read(spec)
             if source is not None and module is not None:
-                self._kept[name] = (mark, source)
+                self._kept[name] = (mark, edited_at(name), source)
             return source
 
     def with_needs(self, names: Iterable[str]) -> list[ModuleSource]:
@@ -248,6 +249,15 @@ def candidates(imports: Iterable[Import], package: str) -> list[str]:
             base = ".".join(parts[: len(parts) - level + 1] + ([module] if module else []))
         found += [base, *(f"{base}.{name}" for name in names if name != "*")]
     return found
+
+
+def edited_at(name: str) -> int:
+    """When its file was, if IPython's %autoreload brings each edit into the live module, whose spec stays; else 0."""
+    file = getattr(sys.modules.get(name), "__file__", None) if AUTORELOAD in sys.modules else None
+    try:
+        return os.stat(file).st_mtime_ns if isinstance(file, str) else 0
+    except OSError:
+        return 0
 
 
 def version_of(name: str) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any
 from .by_value import Names
 from .imports import is_standard
 from .items import BUILTINS, Item, Items
-from .modules import LocalModules, candidates, version_of
+from .modules import AUTORELOAD, LocalModules, candidates, edited_at, version_of
 from .program import MainSources, program_main
 from .settings import Settings
 from .statements import Unit
@@ -52,6 +52,7 @@ class Snapshot:
         self._texts = -1  # in linecache, where cells come to
         self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
         self._specs: dict[str, Any] = {}
+        self._edited: dict[str, int] = {}  # those, when they were sent
 
     @classmethod
     def of_main(cls) -> "Snapshot":
@@ -114,9 +115,11 @@ class Snapshot:
             )
 
     def _same_modules(self, specs: dict[str, Any]) -> bool:
-        """A reload gives a module another spec."""
+        """A reload gives a module another spec, but not that of %autoreload."""
         live = map(getattr, map(sys.modules.get, specs), repeat("__spec__"), repeat(None))
-        return all(map(is_, live, specs.values()))
+        if not all(map(is_, live, specs.values())):
+            return False
+        return AUTORELOAD not in sys.modules or all(edited_at(n) == self._edited[n] for n in specs)
 
     def _changed_names(self, since: int) -> list[str]:
         """Nothing for an asker that starts: it has no old version of anything."""
@@ -128,7 +131,11 @@ class Snapshot:
             is_first, self._texts = self._texts < 0, len(linecache.cache)
             live = vars(self._main)
             changed = [n for n, thing in self._names.items() if live.get(n, ABSENT) is not thing]
-            reloaded = [n for n, spec in self._specs.items() if _spec_of(n) is not spec]
+            reloaded = [
+                n
+                for n, spec in self._specs.items()
+                if _spec_of(n) is not spec or edited_at(n) != self._edited[n]
+            ]
             fresh = self._book.fresh(self._items.sources.units())
             if changed or reloaded or (fresh and not is_first):
                 self._version += 1
@@ -137,7 +144,7 @@ class Snapshot:
                 self._names[name] = live.get(name, ABSENT)
                 self._changed[name] = self._version
             for name in reloaded:
-                self._specs[name] = _spec_of(name)
+                self._edited[name], self._specs[name] = edited_at(name), _spec_of(name)
                 self._changed[name + "."] = self._version  # the dot tells modules from names
             return self._version
 
@@ -208,6 +215,7 @@ class Snapshot:
         """Replaced whole: version() reads them without the lock."""
         things = {name: ABSENT if item is None else item.thing for name, item in found.items()}
         self._names = things | self._names
+        self._edited = {module.name: edited_at(module.name) for module in modules} | self._edited
         self._specs = {module.name: _spec_of(module.name) for module in modules} | self._specs
 
     def _last_line(self, name: str) -> int:

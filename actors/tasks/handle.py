@@ -338,6 +338,11 @@ class Handle(Actor, asyncio.Future[T]):
                 f"{self.name}: its value is not here. `await` its handle, which an `async def` can; or have it given to this "
                 f"function, by the handle as an argument of its own, not in a list"
             )
+        if running_loop() is None:
+            return asyncio.InvalidStateError(
+                f"{self.name} has not ended, and a handle of the async style does not wait in {method}(): in a thread "
+                f"asyncio.run_coroutine_threadsafe(handle.finish(), loop).result(), or a client of `with dispycos.Client()`"
+            )
         return asyncio.InvalidStateError(
             f"{self.name} has not ended: `await` its handle, in an `async def` or a generator function, and then "
             f"ask for {method}()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -282,6 +283,28 @@ def test_failures_have_their_exit_codes_and_words(
     bodies("status", fails(error))
     assert run(["status"]) == code
     assert capfd.readouterr().err == said
+
+
+def test_with_json_a_failure_is_json_too(
+    bodies: Callable[[str, Body], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies("status", fails(NothingFound("nobody is there", "start one")))
+    assert run(["status", "--json"]) == 3
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"error": "nobody is there", "remedy": "start one", "code": 3}
+    assert "nobody is there" in told.err
+    assert run(["status", "--json", "--jsn"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"].startswith("No such option '--jsn'")
+    assert run(["status"]) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_a_closed_standard_output_is_no_fault_of_ours(
+    bodies: Callable[[str, Body], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies("status", lambda settings: print("to nobody", sys.stdout.isatty()))
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(["status"]) == 0
 
 
 def test_a_traceback_is_shown_with_debug_only(

@@ -68,6 +68,7 @@ class Stay:
     def __init__(self) -> None:
         self.home: Any = None
         self.left: list[dict[str, Any]] = []
+        self.is_told = False
 
     def leave(self, **how: Any) -> asyncio.Task[None]:
         self.left.append(how)
@@ -75,6 +76,10 @@ class Stay:
 
     async def _go(self) -> None:
         self.home.leave(self)
+
+    def tell_left_open(self) -> None:
+        assert not self.left, "before it is left"
+        self.is_told = True
 
     def vanish(self) -> None:
         self.left.append({"vanished": True})
@@ -272,6 +277,7 @@ def test_what_asyncio_run_leaves_open_is_given_back_at_its_end() -> None:
 
     asyncio.run(main())
     assert stay.left == [{"terminate": True, "patience": GOODBYE_S}]
+    assert stay.is_told
     assert threading.active_count() <= threads, "the relief thread has ended"
 
 

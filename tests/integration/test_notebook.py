@@ -54,6 +54,7 @@ def test_a_notebook_as_people_use_one(user: User) -> None:
     assert "double: 100 %, 3 of 3 done" in by_name["with"] and "as a bar" in by_name["with"]
     assert by_name["with"].split("as a bar")[1].startswith("2121 {"), "the sync style: it waits in the cell"
     assert [text.split(" | ")[0] for name, text in cells if name == "helper"] == ["6", "6"]
+    assert by_name["kept"].endswith("] said 7"), "under the cell that submitted it"
     assert by_name["result"] == "waiting |  KeyboardInterrupt:", "without our frames"
     assert by_name["after"] == "TaskTerminated True", "it ends what the cell waited for, and nothing else"
     opened = [text for name, text in cells if name == "open"]

@@ -65,6 +65,10 @@ CELLS = {
         print(total(range(4)))
         client
     """,
+    "kept": """
+        kept = client.submit(say, 7)
+        while not kept.done(): time.sleep(0.05)
+    """,
     "result": """
         beside, waited = client.submit(nap, 60), client.submit(nap, 60)
         print("waiting", flush=True)
@@ -139,7 +143,7 @@ async def main() -> None:
 
 async def without_await(notebook: Notebook) -> None:
     """The sync style: a client of one cell, and one that is kept."""
-    for name in ("with", "open", "helper"):
+    for name in ("with", "open", "helper", "kept"):
         await notebook.run(name)
     await notebook.run("result", interrupted_at="waiting")
     for name in ("after", "open", "helper", "closed"):

@@ -1,5 +1,6 @@
 """Which modules are local, what of them is sent, and how imports are resolved without executing anything."""
 
+import os
 import sys
 import zipfile
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
@@ -8,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from dispycos.actors.shipping.modules import LocalModules, candidates
+from dispycos.actors.shipping.modules import AUTORELOAD, LocalModules, candidates, edited_at
 from dispycos.actors.shipping.statements import Import
 from tests.kit.shipping_scripts import write_files
 
@@ -139,6 +140,23 @@ def test_an_edit_is_another_hash_unless_the_module_runs(local: LocalModules, tmp
         kept = local.find("beta_x")
         (tmp_path / "beta_x.py").write_text("value = 333\n")
         assert local.find("beta_x") == kept == after
+    finally:
+        del sys.modules["beta_x"]
+
+
+def test_an_edit_that_autoreload_brings_into_the_live_module_counts(
+    local: LocalModules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes functions where they are, and the module keeps its spec."""
+    monkeypatch.setitem(sys.modules, AUTORELOAD, ModuleType(AUTORELOAD))
+    __import__("beta_x")
+    try:
+        kept, before = local.find("beta_x"), edited_at("beta_x")
+        assert local.find("beta_x") is kept
+        (tmp_path / "beta_x.py").write_text("value = 333\n")
+        os.utime(tmp_path / "beta_x.py", ns=(before + 1, before + 1))
+        after = local.find("beta_x")
+        assert kept and after and kept.hash != after.hash
     finally:
         del sys.modules["beta_x"]
 
