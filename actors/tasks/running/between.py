@@ -26,7 +26,10 @@ class Between(Coroutine[Any, Any, Any]):
     def send(self, value: Any) -> Any:
         if self._coroutine is None:
             raise CancelledError
-        return self._step(self._coroutine.send, value)
+        try:
+            return self._step(self._coroutine.send, value)
+        finally:
+            del self  # a traceback of the user's coroutine may lead back to this frame
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         if self._coroutine is None:
@@ -34,7 +37,7 @@ class Between(Coroutine[Any, Any, Any]):
         try:
             return self._step(self._coroutine.throw, typ if val is None else val)
         finally:
-            del typ, val, tb  # its traceback leads back to this frame
+            del self, typ, val, tb  # its traceback leads back to this frame
 
     def close(self) -> None:
         if self._coroutine is not None:

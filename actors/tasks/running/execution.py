@@ -352,7 +352,7 @@ class Execution(Between):
         try:
             return self._end(outcome)
         finally:
-            del outcome
+            del outcome, self  # from Python 3.12 on the frame of a coroutine that raised leads to this one
 
     def _interruption(self) -> tuple[Callable[[Any], Any], BaseException] | None:
         """What is done instead of resuming, when an exception is due."""
