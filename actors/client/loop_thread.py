@@ -41,7 +41,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.before_end: list[Callable[[], None]] = []  # called when the program ends, while the loop runs
-        self.has_ended = False  # with the program; it has closed all clients then
+        self.has_ended: bool = False  # with the program; it has closed all clients then
         self.opened: Any = None  # the lease of the client that a notebook's cell opened last
         self._pid = os.getpid()
         self._calls: deque[Callable[[], object]] = deque()
