@@ -37,8 +37,6 @@ class Held(ABC):
     It does not know its Client, so that one can be collected which nobody refers to.
     """
 
-    scheduled: asyncio.Future[None]  # it has the cluster, with its servers
-
     def __init__(self, home: Home, title: str) -> None:
         self.home = home
         self.title = title  # for people: which of the program's clients it is
@@ -46,9 +44,8 @@ class Held(ABC):
         self.is_forsaken = False  # nobody refers to its client
         self.yields = False  # it leaves when another waits: its users go on with that one
         self.inside: object = None  # the thread, or asyncio.Task, that is in the `with` of its client
-        self.scheduled: asyncio.Future[None] = (
-            home.runtime.loop.create_future()
-        )  # every known node has its servers
+        # It has the cluster, and every known node its servers.
+        self.scheduled: asyncio.Future[None] = home.runtime.loop.create_future()
         self.left: asyncio.Future[None] = home.runtime.loop.create_future()  # the next in line may go on
         self._ending: asyncio.Task[None] | None = None
         home.enter(self)

@@ -18,7 +18,7 @@ import pytest
 from dispycos.actors.tasks import current
 from dispycos.actors.tasks.chunks import Chunk
 from dispycos.actors.tasks.items import total_of
-from dispycos.actors.tasks.map import FAILURES_MAX, LOOK_S, Map, Wanted
+from dispycos.actors.tasks.map import FAILURES_MAX, Map, Wanted
 from dispycos.actors.tasks.pacing import AHEAD_MAX, AHEAD_OF_CHUNKS_MAX, CHUNK_MAX, FIRST
 from dispycos.actors.tasks.record import Record
 from dispycos.errors import NotPicklable, RemoteError, TaskLost, TaskTerminated
@@ -501,9 +501,15 @@ def test_long_items_are_a_task_each() -> None:
 def test_before_it_is_known_how_long_one_takes_few_are_submitted_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = 1.0
+    now, looks = 1.0, 0
+
+    def look() -> float:
+        nonlocal looks
+        looks += 1
+        return now
+
     for place in ("map", "items"):
-        monkeypatch.setattr(f"dispycos.actors.tasks.{place}.monotonic", lambda: now)
+        monkeypatch.setattr(f"dispycos.actors.tasks.{place}.monotonic", look)
 
     async def scene() -> None:
         nonlocal now
@@ -511,7 +517,8 @@ def test_before_it_is_known_how_long_one_takes_few_are_submitted_at_once(
         values = bench.map(itertools.count(), chunksize=None)
         first = asyncio.ensure_future(anext(values))
         await wait_until(lambda: len(bench.handles) == FIRST)
-        await asyncio.sleep(3 * LOOK_S)  # it has looked again
+        before = looks
+        await wait_until(lambda: looks > before + 10)  # it has looked again
         assert len(bench.handles) == FIRST
         now += 60  # they seem to be long
         await wait_until(lambda: len(bench.handles) == AHEAD_MAX)
