@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import reprlib
 import warnings
 from asyncio import AbstractEventLoop, CancelledError
 from asyncio.events import _set_running_loop as set_running_loop  # documented for those who make loops
@@ -26,7 +27,6 @@ from types import CoroutineType, GeneratorType
 from typing import Any
 
 from dispycos.errors import HotSwapException
-from dispycos.protocol.texts import cut
 
 from ..calling import COMMON, can_suspend
 from ..ends import Due, Outcome, Raised, Returned, made, raised
@@ -36,7 +36,6 @@ from .interrupts import Interrupts, Owner, enter_user_code
 IMMEDIATE_STEPS_MAX = 64  # resumptions of a generator in one turn of the loop ...
 IMMEDIATE_S = 0.005  # ... and for how long it may go on with them
 INTERRUPT_ATTEMPTS_MAX = 16
-SHOWN_MAX = 60  # characters of a value
 
 log = logging.getLogger("dispycos")
 
@@ -108,7 +107,9 @@ class Execution(Between):
         self._due: Due | None = None  # to be thrown in at the next resumption
         self._generators: Sequence[Generator[Any, Any, Any]] = ()  # as _resume has them
         self._is_cancelling = False  # by us, so that what is due is thrown in
-        self._unheard: tuple[Any, ...] = ()  # the first value that was yielded and is nothing to wait for
+        self._unheard = (
+            ""  # the first value that was yielded and is nothing to wait for, as text: it may be large
+        )
         self._has_waited = False  # a yield was for something
         self._coroutine = None  # not there yet
         self._task: asyncio.Task[Any] | None = None  # None: in its first step at most, or over
@@ -295,7 +296,7 @@ class Execution(Between):
                     outcome = raised(error)
             if isinstance(outcome, Raised):
                 raise outcome.error
-            if outcome.value is None and self._unheard and self.refuses_unheard:
+            if outcome.value is None and self._unheard:
                 self._tell_unheard(generator, names)
             return outcome.value
         finally:
@@ -308,8 +309,8 @@ class Execution(Between):
             can = inspect.isawaitable(yielded)
             if can:
                 self._has_waited = True
-            elif not self._unheard and not _is_said_by_calls(yielded):
-                self._unheard = (yielded,)
+            elif self.refuses_unheard and not (self._unheard or _is_said_by_calls(yielded)):
+                self._unheard = reprlib.repr(yielded)
             return can
         self._has_waited = True
         if yielded.get_loop() is not self._loop:
@@ -320,7 +321,7 @@ class Execution(Between):
         """It returned None. Raises TypeError if it never waited: then it is no task by its yields."""
         name, code = generator.__name__, generator.gi_code
         text = (
-            f"{name} yields values, as {cut(repr(self._unheard[0]), SHOWN_MAX)}, which nobody gets: a task's value is what it "
+            f"{name} yields values, as {self._unheard}, which nobody gets: a task's value is what it "
             f"returns, and its `yield` waits, as `await` does. Return a list of them, or send them, by handle.send(value)"
         )
         if not self._has_waited:

@@ -354,6 +354,26 @@ def test_values_that_a_generator_yields_to_nobody_are_an_error(stage: BareStage)
         assert "Return a list" in str(error)
 
 
+def test_a_value_that_was_yielded_to_nobody_is_not_kept_and_need_not_be_shown(stage: BareStage) -> None:
+    gone: list[bool] = []
+
+    class Odd:
+        def __repr__(self) -> str:
+            raise ValueError("no text")
+
+    def yields_odd() -> Generator[Any, Any, None]:
+        odd = Odd()
+        look = weakref.ref(odd)
+        back = yield odd
+        del odd, back
+        yield 1
+        gone.append(look() is None)
+
+    error = error_of(stage.run_one(yields_odd))
+    assert isinstance(error, TypeError) and "yields_odd yields values, as <Odd instance" in str(error)
+    assert gone == [True]
+
+
 def test_a_task_that_waits_by_yield_and_yields_values_too_is_told_of_once(stage: BareStage) -> None:
     def told(n: int) -> Generator[Any, Any, None]:
         yield asyncio.sleep(0)
