@@ -177,6 +177,9 @@ BOTH_STYLES = """
     def double(x):
         return 2 * x
 
+    async def wait_for_a_message(task=None):
+        return await task.receive()
+
     @pytest.fixture(scope="module")
     def client():
         with dispycos.Client() as client:
@@ -190,8 +193,10 @@ BOTH_STYLES = """
 
     @pytest.mark.asyncio
     async def test_a_sync_call_in_a_running_loop(client):
+        waiting = client.submit(wait_for_a_message)  # of a task that has ended the value is given, in a loop too
         with pytest.raises(RuntimeError, match="event loop that runs in this thread"):
-            client.submit(double, 4).result()
+            waiting.result()
+        waiting.terminate()
 
     @pytest.mark.asyncio
     async def test_pytest_asyncio():
