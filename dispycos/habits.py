@@ -57,6 +57,9 @@ HANDLE: Final = _each(
     }
 )
 
+# Of what gives values one by one.
+VALUES: Final = frozenset(("get", "result", "results", "compute", "gather", "wait", "join"))
+
 MODULE: Final = _each(
     {
         "init connect Cluster LocalCluster": "`with dispycos.Client() as client:`, or `async with`",

@@ -79,8 +79,7 @@ def _give(thread: LoopThread, values: Map[Any, Any]) -> Generator[tuple[Any, Any
     thread.call_soon(lambda: pumping.append(thread.loop.create_task(pump())))
     try:
         while True:
-            if came.empty():
-                thread.may_wait("map()")
+            thread.may_wait("map()")  # also if values are there: else it would work sometimes
             batch = take(came)
             thread.call_soon(room.set)
             if isinstance(batch, BaseException):

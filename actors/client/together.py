@@ -17,6 +17,7 @@ from ..tasks.ends import brief, is_ours, plain, without_our_frames
 from ..tasks.styles import AsyncOneByOne, OneByOne, SyncOneByOne
 from ..tasks.submitting import Task
 from .loop_thread import loop_thread, take
+from .sync_map import SyncMap
 from .sync_task import SYNC, SyncTask
 
 T = TypeVar("T")
@@ -281,6 +282,8 @@ def _of_style(handles: Iterable[Any], kind: type[KindT]) -> list[KindT]:
     """Each once for each time it is named. Raises TypeError: one is no handle, or of the other style."""
     if isinstance(handles, Task) or not isinstance(handles, Iterable):
         raise TypeError(f"a list of handles is needed, as [handle], not {_named(handles)}")
+    if isinstance(handles, SyncMap):
+        raise _no_handle(handles)
     found = list(handles)
     for handle in found:
         if not isinstance(handle, kind):
@@ -288,10 +291,16 @@ def _of_style(handles: Iterable[Any], kind: type[KindT]) -> list[KindT]:
                 raise TypeError(
                     f"{handle.name} is a handle of the async style: await it there; of an Executor use the future itself"
                 )
-            raise TypeError(f"a handle of a task is needed, not {_named(handle)}{_hint(handle)}")
+            raise _no_handle(handle)
         if kind is Task and isinstance(handle, SyncTask):
             raise TypeError(f"{handle.name}: {SYNC}, and this client is of the async one")
     return found
+
+
+def _no_handle(what: object) -> TypeError:
+    if isinstance(what, OneByOne):
+        what._was_refused()
+    return TypeError(f"a handle of a task is needed, not {_named(what)}{_hint(what)}")
 
 
 def _named(what: object) -> str:

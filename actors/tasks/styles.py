@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from dispycos.habits import VALUES
+
 from .ends import plain
 
 V = TypeVar("V")
@@ -34,6 +36,14 @@ class OneByOne:
 
     if not TYPE_CHECKING:
         __await__ = __getitem__ = _refuse
+
+        @plain
+        def __getattr__(self, name: str) -> NoReturn:
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in VALUES:
+                self._was_refused()
+                text = f"{text}: {self._instead}"
+            raise AttributeError(text, name=name, obj=self)
 
 
 class AsyncOneByOne(OneByOne, AsyncIterator[V]):

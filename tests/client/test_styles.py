@@ -88,6 +88,8 @@ def test_what_the_sync_style_gives_one_by_one_refuses_the_ways_of_the_async_one(
                 TypeError, match=rf"{called}\(...\) is of the sync style.*`for .* in {called}.*or list"
             ):
                 use(values)
+        with pytest.raises(AttributeError, match=rf"no attribute 'result': {called}\(...\) is .*or list"):
+            values.result()
         assert len(list(values)) == 1, "it is as it was"
 
 
@@ -134,6 +136,9 @@ def test_one_that_is_open_is_entered_no_more_and_one_that_was_closed_says_so_in_
 
 def test_calls_that_take_a_list_refuse_one_handle_and_what_is_none(client: Any) -> None:
     handle = client.submit(double, 1)
+    for call in (client.as_completed, client.wait, client.cancel, client.gather):
+        with pytest.raises(TypeError, match=r"a handle .* is needed, not SyncMap; what client.map gives are"):
+            call(client.map(double, [1]))
     for call in (client.as_completed, client.wait, client.cancel):
         with pytest.raises(
             TypeError, match=r"a list of handles is needed, as \[handle\], not the handle of double"
