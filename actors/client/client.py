@@ -507,5 +507,7 @@ def place_of_caller() -> str:
         return "C code"
     shell = ipython()
     if shell is not None and frame.f_globals.get("__name__") == "__main__":
-        return f"cell [{shell.execution_count}], line {frame.f_lineno}"
+        # Of the cell that runs; shell.execution_count is the next one's from IPython 9 on.
+        number = len(shell.history_manager.input_hist_parsed) - 1
+        return f"cell [{number}], line {frame.f_lineno}"
     return f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"

@@ -35,7 +35,7 @@ def test_a_notebook_as_people_use_one(user: User) -> None:
     )
     clients = [text for name, text in cells if name == "client"]
     assert clients[0] == clients[2] == ""
-    assert "(made in cell [3], line 1) makes way" in clients[1] and "counter 1" in clients[1]
+    assert "(made in cell [2], line 1) makes way" in clients[1] and "counter 1" in clients[1]
     assert by_name["gone"] == "False", "the actor of the client that was made again has ended"
     assert (
         "another Client of this very program" in by_name["second"]
