@@ -8,12 +8,13 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from dispycos.config import NODE_PORT, HostPort, Refused
+from dispycos.config import NODE_PORT, Refused
 from dispycos.protocol.messages import Allocation
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import AddressError, find_addresses, resolve, tcp_endpoint
 from dispycos.transport.dialler import Dialler
 from dispycos.transport.secret import SECRET_REMEDY
+from dispycos.values import HostPort
 
 from .registry import Client
 from .scheduler import Scheduler

@@ -14,7 +14,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from dispycos.config import DoctorSettings, Failure
+from dispycos.config import Failure, ViewSettings
 from dispycos.notices import counted
 
 from .findings import Finding, of_failure
@@ -29,7 +29,7 @@ log = logging.getLogger("dispycos")
 Check = Callable[[], "list[Finding] | Awaitable[list[Finding]]"]
 
 
-def run(settings: DoctorSettings) -> int:
+def run(settings: ViewSettings) -> int:
     """Exit code 1 if something would stop dispycos."""
     logging.basicConfig(level=logging.DEBUG if settings.debug else logging.ERROR)
     log.setLevel(logging.DEBUG if settings.debug else logging.ERROR)
@@ -41,7 +41,7 @@ def run(settings: DoctorSettings) -> int:
     return 1 if any(one.level == "error" for one in found) else 0
 
 
-def checks(settings: DoctorSettings) -> dict[str, Check]:
+def checks(settings: ViewSettings) -> dict[str, Check]:
     """By what they look at, in the order in which they are shown."""
     from . import host_checks as host
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import dispycos.config
-from dispycos.config import DoctorSettings
+from dispycos.config import ViewSettings
 from dispycos.transport.folders import FolderError, Folders, find_folders, must_be_private
 from dispycos.transport.secret import Secret
 
@@ -184,12 +184,12 @@ def look_at_clock() -> list[Finding]:
     return [findings.of_clock(now, filed, Path(dispycos.config.__file__).stat().st_mtime)]
 
 
-def look_at_secret(settings: DoctorSettings) -> list[Finding]:
+def look_at_secret(settings: ViewSettings) -> list[Finding]:
     """Raises Failure in words if it cannot be used."""
     secret = load_secret(settings)
     return [findings.of_secret(secret.source if secret is not None else "", str(find_folders().secret_file))]
 
 
-def load_secret(settings: DoctorSettings) -> Secret | None:
+def load_secret(settings: ViewSettings) -> Secret | None:
     """None if there is none yet: it is not made here."""
     return Secret.load(settings.secret_file, settings.secret, group_file=settings.group_secret)

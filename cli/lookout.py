@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
-from dispycos.config import NODE_PORT, SCHEDULER_PORT, HostPort, NothingFound, Refused, ViewSettings
+from dispycos.config import NODE_PORT, SCHEDULER_PORT, NothingFound, Refused, ViewSettings
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER, Address
 from dispycos.protocol.envelope import Envelope
@@ -21,6 +21,7 @@ from dispycos.transport.discovery import Multicast, Presence, Registry, endpoint
 from dispycos.transport.folders import find_folders
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
+from dispycos.values import HostPort
 
 LOOK_S = 0.4  # mDNS answers within this where there is anybody
 BESIDE_S = 0.5  # the node of a private process, if it has one, answers so long after its scheduler

@@ -19,7 +19,6 @@ from dispycos.config import (
     CancelSettings,
     CompletionSettings,
     DockerSettings,
-    DoctorSettings,
     ExportSettings,
     Failure,
     ImportSettings,
@@ -33,7 +32,7 @@ from dispycos.config import (
     StackSettings,
     StatusSettings,
     TasksSettings,
-    TopSettings,
+    ViewSettings,
 )
 
 from .options import (
@@ -234,7 +233,7 @@ COMMANDS: Final = (
         NodeSettings,
     ),
     Command("scheduler", "Share nodes between clients.", (*SCHEDULER, *CONFIG), SchedulerSettings),
-    Command("doctor", "Look for what stops dispycos here, and say what to do.", VIEW, DoctorSettings),
+    Command("doctor", "Look for what stops dispycos here, and say what to do.", VIEW, ViewSettings),
     Command(
         "run",
         "Run a script that was written for pycos or dispy, with the names of dispycos.",
@@ -244,7 +243,7 @@ COMMANDS: Final = (
         ends_options=True,
     ),
     Command("status", "Show schedulers, nodes, servers and tasks.", STATUS, StatusSettings),
-    Command("top", "Watch nodes and what they run.", VIEW, TopSettings),
+    Command("top", "Watch nodes and what they run.", VIEW, ViewSettings),
     Command("tasks", "List tasks that ended, run and wait; the newest at the end.", TASKS, TasksSettings),
     Command("stack", "Show where TASK is now, of those that run.", STACK, StackSettings),
     Command(

@@ -12,7 +12,7 @@ from typing import Final
 import psutil
 
 from dispycos.actors.node.resources import cpu_count
-from dispycos.config import NODE_PORT, SCHEDULER_PORT, DoctorSettings, Failure, HostPort
+from dispycos.config import NODE_PORT, SCHEDULER_PORT, Failure, ViewSettings
 from dispycos.protocol.messages import NodeReport, SchedulerReport
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import find_addresses, resolve
@@ -24,6 +24,7 @@ from dispycos.transport.probe import stranger_at
 from dispycos.transport.question import ANSWER_MAX, GROUP, GROUP_6, PORT, Question, interface_of
 from dispycos.transport.secret import Secret, SecretError
 from dispycos.transport.security import Keys
+from dispycos.values import HostPort
 from dispycos.version import PYTHON
 
 from . import findings
@@ -36,11 +37,11 @@ ECHO_S: Final = 1.0  # what we send is back within this
 REACH_S: Final = 1.0  # a host that is named takes a connection within this
 
 
-def look_at_interfaces(settings: DoctorSettings) -> list[Finding]:
+def look_at_interfaces(settings: ViewSettings) -> list[Finding]:
     return findings.of_interfaces(interfaces(settings))
 
 
-def interfaces(settings: DoctorSettings) -> Interfaces:
+def interfaces(settings: ViewSettings) -> Interfaces:
     """Raises ForeignAddress for an --ip_addr of another host."""
     names = {entry.address: name for name, found in psutil.net_if_addrs().items() for entry in found}
     own = find_addresses(settings.ip_addr)
@@ -50,7 +51,7 @@ def interfaces(settings: DoctorSettings) -> Interfaces:
 # --- multicast ---
 
 
-async def look_at_multicast(settings: DoctorSettings) -> list[Finding]:
+async def look_at_multicast(settings: ViewSettings) -> list[Finding]:
     seen = interfaces(settings)
     addresses = seen.outward or list(seen.addresses)
     return [findings.of_multicast(await echo(addresses))] if addresses else []
@@ -113,7 +114,7 @@ def _join(ear: socket.socket, family: int, address: str) -> None:
 # --- ports ---
 
 
-def look_at_ports(settings: DoctorSettings) -> list[Finding]:
+def look_at_ports(settings: ViewSettings) -> list[Finding]:
     address = find_addresses(settings.ip_addr).to_bind[0]
     ours = {
         port: f"{entry.role} {entry.name} (pid {entry.pid})"
@@ -142,7 +143,7 @@ def stranger(port: int) -> str:
 # --- others ---
 
 
-async def look_at_peers(settings: DoctorSettings) -> list[Finding]:
+async def look_at_peers(settings: ViewSettings) -> list[Finding]:
     return findings.of_peers(await asyncio.gather(*map(_peer, settings.peer)))
 
 
@@ -177,7 +178,7 @@ async def _connect(address: str, port: int) -> str:
     return ""
 
 
-async def look_at_cluster(settings: DoctorSettings) -> list[Finding]:
+async def look_at_cluster(settings: ViewSettings) -> list[Finding]:
     """Nothing, if there is no secret to do so by: another check tells of that."""
     try:
         secret = load_secret(settings)
@@ -188,7 +189,7 @@ async def look_at_cluster(settings: DoctorSettings) -> list[Finding]:
     return findings.of_cluster(seen, PYTHON)
 
 
-async def cluster(settings: DoctorSettings, secret: Secret) -> Cluster:
+async def cluster(settings: ViewSettings, secret: Secret) -> Cluster:
     """As `dispycos status` finds it; of hosts that are named without those that are not known."""
     keys = Keys.from_secret(secret, load_listener(settings.certfile, None))
     known = tuple([place for place in settings.peer if await _addresses(place)])

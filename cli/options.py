@@ -12,12 +12,9 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from dispycos.config import (
-    MAX_PULSE_INTERVAL,
-    MIN_PULSE_INTERVAL,
-    STATUS_TIMEOUT,
-    ZOMBIE_PERIOD,
-    Misuse,
+from dispycos.config import MAX_PULSE_INTERVAL, MIN_PULSE_INTERVAL, STATUS_TIMEOUT, ZOMBIE_PERIOD, Misuse
+from dispycos.hours import parse_time_of_day
+from dispycos.values import (
     Parser,
     parse_count,
     parse_host,
@@ -40,7 +37,6 @@ from dispycos.config import (
     parse_web,
     parse_whole,
 )
-from dispycos.hours import parse_time_of_day
 
 CONFIG_BYTES_MAX = 1024 * 1024
 PREFIX: Final = "DISPYCOS"
@@ -53,7 +49,7 @@ PLACES: Final = (  # the strongest first
 
 
 class Text(click.ParamType):  # type: ignore[type-arg]
-    """What a parser of dispycos.config makes of a text; `name` stands for it in --help."""
+    """What a parser of dispycos.values makes of a text; `name` stands for it in --help."""
 
     def __init__(self, name: str, parse: Parser) -> None:
         self.name = name

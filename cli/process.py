@@ -18,7 +18,7 @@ from typing import Any
 
 import zmq
 
-from dispycos.config import CommonSettings, Failure, HostPort, Refused
+from dispycos.config import CommonSettings, Failure, Refused
 from dispycos.protocol.texts import NAME_MAX, cut
 from dispycos.runtime import Runtime
 from dispycos.transport.addresses import HostAddresses, find_addresses, resolve, tcp_endpoint
@@ -31,6 +31,7 @@ from dispycos.transport.ports import PortTaken
 from dispycos.transport.question import Question
 from dispycos.transport.secret import SECRET_REMEDY, Secret
 from dispycos.transport.security import Keys
+from dispycos.values import HostPort
 from dispycos.version import PYTHON
 
 log = logging.getLogger("dispycos")

@@ -13,7 +13,7 @@ from typing import Final
 
 from rich.live import Live
 
-from dispycos.config import TopSettings
+from dispycos.config import ViewSettings
 
 from .screen import SORTS, TABLES, Snapshot, show
 from .tables import make_console, print_bare
@@ -22,12 +22,12 @@ from .viewing import Viewing, viewing
 KEYS: Final = "q quits   s sorts, now by {}   p {}"
 
 
-def run(settings: TopSettings) -> int:
+def run(settings: ViewSettings) -> int:
     """Until q is typed, or it is interrupted: exit code 130."""
     return asyncio.run(_run(settings))
 
 
-async def _run(settings: TopSettings) -> int:
+async def _run(settings: ViewSettings) -> int:
     is_live = sys.stdout.isatty() and not settings.json
     async with viewing(settings, "top", stays=is_live) as view:
         if is_live:

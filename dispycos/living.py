@@ -8,9 +8,9 @@ import selectors
 import weakref
 from typing import NoReturn, Protocol
 
-from .config import parse_flag
 from .errors import ScheduleError
 from .session.links import SERVER_ROLE
+from .values import parse_flag
 
 LOCAL_VARIABLE = "DISPYCOS_LOCAL"
 

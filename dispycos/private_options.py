@@ -8,10 +8,11 @@ from numbers import Real
 from pathlib import PurePath
 from typing import Any
 
-from .config import (
+from .config import PrivateSettings
+from .habits import no_keyword
+from .values import (
     HostPort,
     Parser,
-    PrivateSettings,
     parse_flag,
     parse_host,
     parse_name,
@@ -22,7 +23,6 @@ from .config import (
     parse_size,
     parse_whole,
 )
-from .habits import no_keyword
 
 PRIVATE_OPTIONS: dict[str, Parser] = {
     "nodes": lambda text: HostPort(*parse_nodes(text)),

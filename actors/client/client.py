@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from dispycos.brokers.private import Waiting
-from dispycos.config import MIN_PULSE_INTERVAL, parse_size, positive_seconds, wait_time
-from dispycos.config import flag as _flag
+from dispycos.config import MIN_PULSE_INTERVAL
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.habits import CLIENT, hint
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
+from dispycos.values import flag as _flag
+from dispycos.values import parse_size, positive_seconds, wait_time
 
 from ..tasks.current import host_of, ipython, running_loop
 from ..tasks.ends import brief, plain

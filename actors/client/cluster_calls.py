@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dispycos.config import flag as _flag
 from dispycos.protocol.addresses import Location
+from dispycos.values import flag as _flag
 
 from ..tasks.ends import brief, plain
 from ..tasks.submitting import Task

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dispycos.config import parse_place
 from dispycos.errors import RemoteError
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.envelope import Buffer, Payload, buffers_of
 from dispycos.transport.addresses import is_numeric
+from dispycos.values import parse_place
 
 from ..shipping.pickling import dumps, dumps_call, kept_as_it_is, loads
 from ..shipping.snapshot import Snapshot

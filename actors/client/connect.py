@@ -10,7 +10,7 @@ from typing import Any
 
 from dispycos.brokers.allocation import Named
 from dispycos.brokers.private import PrivateProcess, Waiting
-from dispycos.config import SCHEDULER_PORT, HostPort, Refused
+from dispycos.config import SCHEDULER_PORT, Refused
 from dispycos.errors import ScheduleError
 from dispycos.private_options import texts_of
 from dispycos.protocol.addresses import Location
@@ -22,6 +22,7 @@ from dispycos.transport.dialler import Dialler
 from dispycos.transport.discovery import Presence, Registry, endpoints_of
 from dispycos.transport.folders import find_folders
 from dispycos.transport.probe import stranger_at
+from dispycos.values import HostPort
 
 from ..tasks.streams import say
 from .places import scheduler_place

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dispycos.config import positive_seconds
 from dispycos.protocol.addresses import CLIENT, Address
 from dispycos.protocol.envelope import Envelope
 from dispycos.protocol.watching import Look
+from dispycos.values import positive_seconds
 
 from ..tasks.submitting import Task
 from .program_name import program_name

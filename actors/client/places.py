@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from dispycos.config import HostPort, parse_place, port_number
 from dispycos.errors import TaskRefused
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import FilePlace, NodeInfo, Spot
+from dispycos.values import HostPort, parse_place, port_number
 
 Nodes = Mapping[int, NodeInfo]
 Servers = Mapping[int, tuple[Spot, int]]  # with the epoch of its node

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dispycos.brokers.allocation import Named, servers_by
-from dispycos.config import natural_number, parse_nodes, port_number, whole_number
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import Allocation, Availability, NodeInfo, Offer
 from dispycos.protocol.status import Status
+from dispycos.values import natural_number, parse_nodes, port_number, whole_number
 
 from ..tasks.record import Record
 from ..tasks.submitting import Task

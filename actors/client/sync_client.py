@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec
 
-from dispycos.config import wait_time
 from dispycos.errors import NotScheduled, TaskLost
 from dispycos.habits import CLIENT, hint
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import Location
+from dispycos.values import wait_time
 
 from ..tasks.ends import Raised, Returned, plain
 from ..tasks.streams import say

@@ -15,9 +15,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar
 
-from dispycos.config import wait_time
 from dispycos.errors import RemoteError
 from dispycos.protocol.status import ENDED, OutcomeKind
+from dispycos.values import wait_time
 
 from ..shipping.words import MissingCode
 from ..tasks.current import open_for, running_loop

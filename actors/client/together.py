@@ -11,7 +11,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol, TypeVar, overload
 
-from dispycos.config import wait_time
+from dispycos.values import wait_time
 
 from ..tasks.ends import brief, is_ours, plain, without_our_frames
 from ..tasks.styles import AsyncOneByOne, OneByOne, SyncOneByOne

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, cast, overload
 
-from dispycos.config import wait_time
 from dispycos.habits import no_keyword
 from dispycos.living import refuse_in_server
+from dispycos.values import wait_time
 
 from ..client.client import Client, place_of_caller
 from ..client.loop_thread import loop_thread

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from dispycos.config import wait_time
+from dispycos.values import wait_time
 
 from ..client.loop_thread import wait_until
 from ..tasks.calling import name_of

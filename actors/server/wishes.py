@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import builtins
 
-from dispycos.config import flag
 from dispycos.protocol import messages
+from dispycos.values import flag
 
 from ..tasks.current import current_cell
 from ..tasks.ends import plain

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
-from dispycos.config import natural_number, wait_time
 from dispycos.errors import ChannelClosed
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import CHANNELS, Address, Location
 from dispycos.protocol.envelope import Envelope, Payload
 from dispycos.session.router import Event
+from dispycos.values import natural_number, wait_time
 
 from ..tasks.current import current_host
 from ..tasks.ends import Raised, brief, plain

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from dispycos.config import natural_number, wait_time
+from dispycos.values import natural_number, wait_time
 
 from ..tasks.current import current_cell, host_of
 from ..tasks.waiting import within

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from dispycos.config import wait_time
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import HOST, Address
 from dispycos.protocol.envelope import Envelope, Payload, bytes_of
 from dispycos.protocol.messages import TaskId
+from dispycos.values import wait_time
 
 from .calling import COMMON, can_suspend, no_iterator, with_task
 from .current import context_of

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from dispycos.config import wait_time
 from dispycos.notices import counted
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import HOST, Address
 from dispycos.protocol.envelope import Envelope, Payload, bytes_of
 from dispycos.runtime import Runtime
+from dispycos.values import wait_time
 
 from .current import current_cell
 from .loops import must_run_on

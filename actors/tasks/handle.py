@@ -10,11 +10,11 @@ from html import escape
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
-from dispycos.config import wait_time
 from dispycos.errors import DispycosError, RemoteError, TaskLost, TaskTerminated
 from dispycos.habits import HANDLE, hint
 from dispycos.protocol.addresses import Address, Location
 from dispycos.protocol.status import ENDED, OutcomeKind
+from dispycos.values import wait_time
 
 from .actor import Actor
 from .current import current_cell, current_host, running_loop

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from dispycos.config import RESOURCE, natural_number, positive_seconds, whole_number
 from dispycos.protocol.addresses import Location
+from dispycos.values import RESOURCE, natural_number, positive_seconds, whole_number
 
 PRIORITY_MAX: Final = 1_000_000
 # What options() takes, and a call does not.

@@ -22,10 +22,10 @@ from typing import (
     overload,
 )
 
-from dispycos.config import flag, positive_seconds
 from dispycos.habits import KEYWORDS, hint, no_keyword
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.status import OutcomeKind
+from dispycos.values import flag, positive_seconds
 
 from .calling import keywords_of, name_of
 from .chunks import runs_alone

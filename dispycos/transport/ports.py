@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..config import NODE_PORT, PORT_MAX, Failure, Misuse, PortRange
+from ..config import NODE_PORT, Failure, Misuse
+from ..values import PORT_MAX, PortRange
 
 SEARCH_MAX = 200  # starts looked at when the default ports are taken
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import PASSPHRASE_MIN, SECRET_VARIABLE, Failure
+from ..config import SECRET_VARIABLE, Failure
+from ..values import PASSPHRASE_MIN
 from .folders import find_folders, make_missing
 
 SECRET_FILE_VARIABLE = "DISPYCOS_SECRET_FILE"

@@ -16,11 +16,12 @@ import dispycos
 from dispycos.brokers import private as private_module
 from dispycos.brokers.local import Scheduler
 from dispycos.brokers.private import PrivateProcess, Waiting
-from dispycos.config import SECRET_VARIABLE, HostPort, PrivateSettings
+from dispycos.config import SECRET_VARIABLE, PrivateSettings
 from dispycos.errors import ScheduleError
 from dispycos.private_options import private_settings, texts_of
 from dispycos.protocol.status import Status
 from dispycos.transport.folders import find_folders
+from dispycos.values import HostPort
 
 pytestmark = pytest.mark.timeout(30)
 

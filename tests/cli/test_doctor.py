@@ -22,13 +22,14 @@ from dispycos.cli.doctor import examine, run, show
 from dispycos.cli.findings import Finding
 from dispycos.cli.host_checks import installation, limits, look_at_clock, look_at_place, look_at_secret
 from dispycos.cli.network_checks import echo, look_at_peers, stranger
-from dispycos.config import DoctorSettings, Failure, HostPort
+from dispycos.config import Failure, ViewSettings
 from dispycos.transport.question import Question
 from dispycos.transport.secret import SecretError
+from dispycos.values import HostPort
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")]
 
-LOCAL = DoctorSettings(ip_addr=("127.0.0.1",))
+LOCAL = ViewSettings(ip_addr=("127.0.0.1",))
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def loggers() -> Iterator[None]:
 
 
 def test_it_tells_each_thing_and_leaves_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = run(DoctorSettings(ip_addr=("127.0.0.1",), json=True))
+    code = run(ViewSettings(ip_addr=("127.0.0.1",), json=True))
     found = json.loads(capsys.readouterr().out)["findings"]
     assert {
         "python",
@@ -183,9 +184,9 @@ def test_a_secret_is_looked_at_and_not_made(home: Path) -> None:
     file.write_text("ab" * 32)
     file.chmod(0o644)
     with pytest.raises(SecretError, match="mode 644"):
-        look_at_secret(DoctorSettings(secret_file=file))
+        look_at_secret(ViewSettings(secret_file=file))
     file.chmod(0o600)
-    assert look_at_secret(DoctorSettings(secret_file=file))[0].text.startswith(f"from {file}")
+    assert look_at_secret(ViewSettings(secret_file=file))[0].text.startswith(f"from {file}")
 
 
 def test_a_question_to_all_on_loopback_comes_back() -> None:
@@ -221,7 +222,7 @@ def test_hosts_that_are_named_are_tried_by_tcp() -> None:
         greeting = threading.Thread(target=_greet, args=(other, b"SSH-2.0"), daemon=True)
         greeting.start()
         places = [HostPort("127.0.0.1", sock.getsockname()[1]) for sock in (other, nobody)]
-        told = [one.text for one in asyncio.run(look_at_peers(DoctorSettings(peer=tuple(places))))]
+        told = [one.text for one in asyncio.run(look_at_peers(ViewSettings(peer=tuple(places))))]
         greeting.join(5)
     assert "another program listens there, which says b'SSH-2.0'" in told[0]
     assert "nobody listens there" in told[1]

@@ -16,7 +16,8 @@ import pytest
 
 from dispycos.cli.main import COMMANDS, WEB_REPLAY, Command, run
 from dispycos.cli.options import Option
-from dispycos.config import HostPort, NodeSettings, NothingFound, PortRange, SchedulerSettings, StatusSettings
+from dispycos.config import NodeSettings, NothingFound, SchedulerSettings, StatusSettings
+from dispycos.values import HostPort, PortRange
 from dispycos.version import RELEASE
 
 Body = Callable[[object], int | None]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from dispycos.cli.main import COMMANDS, SECRET_SHOW, Command, Invocation
 from dispycos.cli.options import Option, given, place_of, read_config, save_config, toml_value, variable_of
-from dispycos.config import Failure, HostPort, Misuse, NodeSettings, PortRange, SchedulerSettings, Settings
+from dispycos.config import Failure, Misuse, NodeSettings, SchedulerSettings, Settings
 from dispycos.hours import TimeOfDay
+from dispycos.values import HostPort, PortRange
 
 BY_NAME = {command.name: command for command in COMMANDS}
 NODE, SCHEDULER, STATUS, PRIVATE = (BY_NAME[name] for name in ("node", "scheduler", "status", "private"))

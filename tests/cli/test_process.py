@@ -18,13 +18,14 @@ import pytest
 
 from dispycos.cli import process as process_module
 from dispycos.cli.process import Process, is_free, load_keys, set_up_logging
-from dispycos.config import CommonSettings, Failure, HostPort
+from dispycos.config import CommonSettings, Failure
 from dispycos.transport.addresses import tcp_endpoint
 from dispycos.transport.discovery import Presence, Registry
 from dispycos.transport.folders import find_folders
 from dispycos.transport.ports import PortTaken
 from dispycos.transport.secret import Secret, SecretError
 from dispycos.transport.security import Keys
+from dispycos.values import HostPort
 
 pytestmark = pytest.mark.timeout(30)
 

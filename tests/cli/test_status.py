@@ -17,7 +17,7 @@ from dispycos.cli import lookout as lookout_module
 from dispycos.cli.lookout import Lookout
 from dispycos.cli.process import Process
 from dispycos.cli.status import as_object, as_text, run
-from dispycos.config import CommonSettings, HostPort, NothingFound, Refused, StatusSettings
+from dispycos.config import CommonSettings, NothingFound, Refused, StatusSettings
 from dispycos.protocol import messages
 from dispycos.protocol.addresses import NODE, SCHEDULER
 from dispycos.protocol.envelope import Envelope
@@ -35,6 +35,7 @@ from dispycos.runtime import Runtime
 from dispycos.transport.discovery import Registry
 from dispycos.transport.secret import Secret
 from dispycos.transport.security import Keys
+from dispycos.values import HostPort
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from dispycos.actors.client.places import find_place, scheduler_place, servers_at
-from dispycos.config import HostPort
 from dispycos.errors import TaskRefused
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import NodeInfo, Spot
+from dispycos.values import HostPort
 
 NODES = {
     900: NodeInfo("box", "10.0.0.5", 9700, 2, "Linux", (3, 11), 900),

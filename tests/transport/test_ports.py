@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispycos.config import Misuse, PortRange
+from dispycos.config import Misuse
 from dispycos.transport.ports import PortPlan, PortTaken, choose_ports, plan_ports
+from dispycos.values import PortRange
 
 ONE = [PortRange(3456, 3456)]
 SPEC = [PortRange(2345, 2347), PortRange(3779, 3779)]

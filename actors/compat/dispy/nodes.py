@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dispycos.config import HostPort
 from dispycos.errors import DispycosError
 from dispycos.protocol.addresses import Location
 from dispycos.protocol.messages import NodeInfo
 from dispycos.protocol.status import Status
+from dispycos.values import HostPort
 
 from ...client.client import Client
 from ...tasks.record import Record

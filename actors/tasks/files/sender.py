@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from dispycos.config import wait_time
 from dispycos.errors import FileNotSent
 from dispycos.protocol.addresses import Address
 from dispycos.protocol.envelope import Envelope
@@ -24,6 +23,7 @@ from dispycos.protocol.messages import (
     FilePlace,
 )
 from dispycos.protocol.status import FileState
+from dispycos.values import wait_time
 
 from ..correspondence import Correspondence
 from ..waiting import telling
