@@ -32,7 +32,7 @@ from .together import CLOSED, SyncTogether, would_wait_for_itself
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
-    from ..tasks.submitting import Method
+    from ..tasks.signatures import Method
     from .lease import ClientLease
     from .local import Held
 

@@ -16,14 +16,14 @@ from dispycos.protocol.status import OutcomeKind
 
 from ..tasks.ends import plain
 from ..tasks.options import Options
-from ..tasks.submitting import Submitter, has_started, must_be_callable
+from ..tasks.submitter import Submitter, has_started, must_be_callable
 from .in_process import InProcess
 from .loop_thread import LoopThread
 from .sync_map import SyncMap
 from .sync_task import SyncTask
 
 if TYPE_CHECKING:
-    from ..tasks.map import Map
+    from ..tasks.mapping import Work
     from ..tasks.record import Record
     from .lease import ClientLease
     from .sync_signatures import maps, submits, submits_at
@@ -142,10 +142,10 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
         must_be_callable(function)
         return SyncMap(self._thread, self._call(self._map(function, iterables, options), "map()"))
 
-    async def _map(self, function: Any, iterables: Any, options: Any) -> Map[Any, Any]:
-        values: Map[Any, Any] = self._client.map(function, *iterables, **options)
-        values._read_in_thread()
-        return values
+    async def _map(self, function: Any, iterables: Any, options: Any) -> Work:
+        work: Work = self._client.map(function, *iterables, **options)._work
+        work.read_in_thread()
+        return work
 
     # --- inside ---
 

@@ -21,7 +21,8 @@ from ..tasks.ends import without_our_frames
 from ..tasks.handles import Handles
 from ..tasks.results import trace_of
 from ..tasks.running.execution import Execution
-from ..tasks.submitting import MonitorStatus, must_be_callable
+from ..tasks.submitter import must_be_callable
+from ..tasks.submitting import MonitorStatus
 from ..tasks.submitting import Task as NativeTask
 from ..tasks.swap import Call, Swap
 from ..tasks.waiting import within

@@ -23,7 +23,7 @@ from ..tasks.calling import name_of
 from ..tasks.chunks import runs_alone
 from ..tasks.ends import plain
 from ..tasks.options import count
-from ..tasks.submitting import must_be_callable
+from ..tasks.submitter import must_be_callable
 from .calls import Calls
 from .cluster import Cluster
 from .end import end_with_program, wait_for_end
@@ -32,7 +32,7 @@ from .kept import kept
 
 if TYPE_CHECKING:
     from ..client.status import Nodes
-    from ..tasks.submitting import Co, Gen, P, R, S, Y
+    from ..tasks.signatures import Co, Gen, P, R, S, Y
 
 
 class ClientOptions(TypedDict, total=False):

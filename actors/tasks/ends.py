@@ -64,6 +64,7 @@ WAITS = ("threading", "concurrent.futures._base")  # what we wait by
 # classes, as their users know them
 PUBLIC = {
     "Together": "Client",
+    "Maps": "Client",
     "Submits": "Client",
     "Submitter": "Client",
     "ClusterCalls": "Client",

@@ -28,7 +28,8 @@ from .record import Record
 from .results import Payloads, Pickling, open_value, pack_outcome, trace_of, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
-from .submitting import MonitorStatus, Task, must_be_callable
+from .submitter import must_be_callable
+from .submitting import MonitorStatus, Task
 from .windows import WAITING_MAX, Amount, Full
 
 log = logging.getLogger("dispycos")

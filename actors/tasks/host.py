@@ -16,7 +16,8 @@ from .current import cell_of, current_cell, register
 from .ends import Outcome, plain
 from .handles import Handles
 from .running.subtasks import Subtasks, adopt
-from .submitting import Submits, Task, client_of, must_be_callable
+from .submitter import must_be_callable
+from .submitting import Submits, Task, client_of
 
 
 class TaskHost(Handles):
