@@ -291,7 +291,7 @@ class Client(Submits, Together, ClusterCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._sync is not None
-        self._sync._exit(kind)
+        self._sync.close(terminate=kind is not None)
 
     @brief
     async def __aenter__(self) -> Self:

@@ -150,7 +150,7 @@ class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
     # --- inside ---
 
     def _call(self, coroutine: Coroutine[Any, Any, V], what: str) -> V:
-        return self._thread.call(coroutine, what=what)
+        return self._thread.call(coroutine, what)
 
     def _with(self, options: Options) -> SyncOptioned:
         return SyncOptioned(self, options)
