@@ -17,7 +17,6 @@ from dispycos.living import refuse_in_server
 from dispycos.values import wait_time
 
 from ..client.client import Client, place_of_caller
-from ..client.loop_thread import loop_thread
 from ..client.sync_client import SyncClient
 from ..tasks.calling import name_of
 from ..tasks.chunks import runs_alone
@@ -127,7 +126,6 @@ class Executor(concurrent.futures.Executor):
                 no_keyword(f"Executor() has no parameter {unknown[0]!r}", unknown[0], OF_EXECUTOR)
             )
         self._calls = Calls(
-            loop_thread().loop,
             Cluster(options, client, place := place_of_caller()),
             place,
             _max_workers(max_workers),
