@@ -65,7 +65,7 @@ BODIES = {
     "actors/client/in_process.py",
     "actors/client/lease.py",
     "actors/client/ledger_body.py",
-    "actors/tasks/submitter.py",
+    "actors/tasks/either_style.py",
     "actors/client/status.py",  # the wall clock, for TaskInfo.start_time
     "actors/client/local.py",
     "actors/tasks/chunks.py",

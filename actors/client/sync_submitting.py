@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispycos.protocol.status import OutcomeKind
 
+from ..tasks.either_style import EitherStyle, has_started, must_be_callable
 from ..tasks.ends import plain
 from ..tasks.options import Options
-from ..tasks.submitter import Submitter, has_started, must_be_callable
 from .in_process import InProcess
 from .loop_thread import LoopThread
 from .sync_map import SyncMap
@@ -33,7 +33,7 @@ else:
 V = TypeVar("V")
 
 
-class SyncSubmits(Submitter[SyncTask[Any], "SyncOptioned"]):
+class SyncSubmits(EitherStyle[SyncTask[Any], "SyncOptioned"]):
     """As Submits, for plain code."""
 
     _client: Any  # the Client, or what its options() gave

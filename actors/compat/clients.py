@@ -21,7 +21,7 @@ from ..client.client import Client as NativeClient
 from ..client.lease import ClientLease
 from ..client.places import servers_at
 from ..client.status import DispycosNodeAllocate
-from ..tasks.submitter import must_be_callable
+from ..tasks.either_style import must_be_callable
 from ..tasks.submitting import MonitorStatus, until_started
 from .options import usable
 from .program import program

@@ -16,13 +16,14 @@ from dispycos.habits import no_keyword
 from dispycos.living import refuse_in_server
 from dispycos.values import wait_time
 
-from ..client.client import Client, place_of_caller
+from ..client.client import Client
+from ..client.program_name import place_of_caller
 from ..client.sync_client import SyncClient
 from ..tasks.calling import name_of
 from ..tasks.chunks import runs_alone
+from ..tasks.either_style import must_be_callable
 from ..tasks.ends import plain
 from ..tasks.options import count
-from ..tasks.submitter import must_be_callable
 from .calls import Calls
 from .cluster import Cluster
 from .end import end_with_program, wait_for_end

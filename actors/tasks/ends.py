@@ -66,7 +66,7 @@ PUBLIC = {
     "Together": "Client",
     "Maps": "Client",
     "Submits": "Client",
-    "Submitter": "Client",
+    "EitherStyle": "Client",
     "ClusterCalls": "Client",
     "SyncSubmits": "SyncClient",
     "SyncTogether": "SyncClient",

@@ -12,13 +12,13 @@ from dispycos.values import flag, positive_seconds
 
 from .calling import name_of
 from .chunks import runs_alone
+from .either_style import EitherStyle, OptionedT, TaskT, must_be_callable
 from .ends import plain, without_our_frames
 from .items import items_of, total_of
 from .mapping import Failure, Wanted, Work
 from .options import OF_OPTIONS, count
 from .passing import has_handles
 from .styles import AsyncOneByOne, OneByOne
-from .submitter import OptionedT, Submitter, TaskT, must_be_callable
 
 if TYPE_CHECKING:
     from .signatures import A, B, Begins1, Begins2, Begins3, C, Co, Gen, Kept, Opts, P, R, S, Y
@@ -90,7 +90,7 @@ async def _give(work: Work) -> AsyncGenerator[tuple[Any, Any], None]:
         work.close()
 
 
-class Maps(Submitter[TaskT, OptionedT]):
+class Maps(EitherStyle[TaskT, OptionedT]):
     """What has the async map."""
 
     @abstractmethod

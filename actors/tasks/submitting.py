@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 from dispycos.protocol.addresses import Location
 
 from .current import current_host
+from .either_style import has_started
 from .ends import brief, plain
 from .handle import Handle, T
 from .map import Maps
 from .options import Options
 from .roles import Host
-from .submitter import has_started
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -22,7 +22,7 @@ OptionedT = TypeVar("OptionedT")
 SAID_OF_TASKS = OF_OPTIONS.union(KEYWORDS)
 
 
-class Submitter(ABC, Generic[TaskT, OptionedT]):
+class EitherStyle(ABC, Generic[TaskT, OptionedT]):
     """What has functions run as tasks, in either style."""
 
     _options = PLAIN
