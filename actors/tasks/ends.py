@@ -64,9 +64,8 @@ WAITS = ("threading", "concurrent.futures._base")  # what we wait by
 # classes, as their users know them
 PUBLIC = {
     "Together": "Client",
-    "Maps": "Client",
     "Submits": "Client",
-    "EitherStyle": "Client",
+    "Submitter": "Client",
     "ClusterCalls": "Client",
     "SyncSubmits": "SyncClient",
     "SyncTogether": "SyncClient",

@@ -400,20 +400,19 @@ def test_it_works_in_a_folder_with_files_named_like_the_standard_library(user: U
 # --- nodes that are named -----------------------------------------------------------------------------------
 
 NODES = """
-    import asyncio, sys
+    import sys
     import dispycos
 
     async def main():
         for text in sys.argv[1:]:
             client = dispycos.Client(nodes=[text])
             try:
-                await client.schedule(timeout=8)
-            except (dispycos.ScheduleError, TimeoutError) as error:
+                await client.schedule()
+            except dispycos.ScheduleError as error:
                 print(repr(error), flush=True)
             else:
                 places = await client.servers()
-                value = await asyncio.wait_for(client.submit(abs, -7), 8)
-                print(text, len(places), value, flush=True)
+                print(text, len(places), await client.submit(abs, -7), flush=True)
                 await client.close()
 
     dispycos.run(main)

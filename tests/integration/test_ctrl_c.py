@@ -51,42 +51,46 @@ WAITS = """
 """
 
 KILLED_S = 5.0  # what a task has to end in
-AT_THE_END = "lost sys.stderr"  # Python's own, of a Ctrl-C that comes while it ends
+KILLED = "killed by SIGKILL"
+AT_THE_END = "lost sys.stderr"  # Python's own, below "object ..." lines, of a Ctrl-C that comes while it ends
 
 
 @pytest.mark.parametrize("runner", ["dispycos", "asyncio"])
 @pytest.mark.parametrize(
-    ("what", "pauses", "seconds"),
+    ("what", "pauses"),
     [
-        ("gather", [], 1.0),
-        ("gather", [0.05], 1.0),
-        ("take_values", [], 1.0),
-        ("close", [], 1.0),
-        ("close", [0.02, 0.02], 1.0),
-        ("gather_refusing", [0.8], KILLED_S),
-        ("gather_refusing", [0.3, 0.3], 2.0),
-        ("close_refusing", [0.3, 0.3], 2.0),
+        ("gather", []),
+        ("gather", [0.05]),
+        ("take_values", []),
+        ("close", []),
+        ("close", [0.02, 0.02]),
+        ("gather_refusing", [0.8]),
+        ("gather_refusing", [0.3, 0.3]),
+        ("close_refusing", [0.3, 0.3]),
     ],
 )
-def test_it_ends(runner: str, what: str, pauses: list[float], seconds: float) -> None:
+def test_it_ends(runner: str, what: str, pauses: list[float]) -> None:
     with User() as user:  # it sees to it that no process is left
         program = user.script("waits.py", WAITS, runner, what)
         program.wait_line("task runs")
-        start = time.monotonic()
         program.interrupt()
         for pause in pauses:
             time.sleep(pause)
             if program.is_alive():
                 program.interrupt()
-        code = program.wait(10)
-        took = time.monotonic() - start
+        last = time.monotonic()
+        code = program.wait()
         assert code in (130, -signal.SIGINT)
-        assert took < seconds + sum(pauses) + 2.0, f"{took:.1f} s; {program.told()}"  # on a busy machine
-        said = [line for line in program.err.splitlines() if "killed by SIGKILL" not in line]
+        if len(pauses) > 1:  # the third ends it at once, whatever its tasks do
+            assert time.monotonic() - last < KILLED_S, program.told()
+        if not pauses:
+            assert KILLED not in program.err, program.told()
+        said = [line for line in program.err.splitlines() if KILLED not in line]
         if runner == "dispycos":
             assert said == ["interrupted"], program.told()
         else:
-            ends = {line for line in said if line and not line.startswith((" ", "Traceback", "During"))}
+            traces = (" ", "Traceback", "During", "object ")
+            ends = {line for line in said if line and not line.startswith(traces)}
             assert ends <= {"KeyboardInterrupt", "asyncio.exceptions.CancelledError", AT_THE_END}, (
                 program.told()
             )

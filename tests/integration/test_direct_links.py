@@ -39,13 +39,15 @@ def addresses():
     links = psutil.Process().net_connections("tcp")
     return sorted({link.raddr.ip.removeprefix("::ffff:") for link in links if link.status == psutil.CONN_ESTABLISHED})
 
-async def main(seconds, scheduler, *, task):
+async def main(seconds, scheduler, *linked, task):
     client = dispycos.Client()
     await client.schedule(dispycos.Location(scheduler, 9705))
     async with client:
         echoes = [await client.io_rtask(echo) for _ in range(2)]
         print(*sorted(set(await asyncio.gather(*(client.submit(where) for _ in range(20))))), flush=True)
-        await task.sleep(0.5)
+        async with asyncio.timeout(20):
+            while not {scheduler, *linked} <= set(addresses()):
+                await task.sleep(0.01)
         print(*addresses(), flush=True)
         until, gap, count = time.monotonic() + seconds, 0.0, 0
         while (began := time.monotonic()) < until:
@@ -60,7 +62,7 @@ async def main(seconds, scheduler, *, task):
         await asyncio.gather(*echoes)
         print(count, round(gap, 3), *addresses(), flush=True)
 
-dispycos.run(main, float(sys.argv[1]), sys.argv[2])
+dispycos.run(main, float(sys.argv[1]), *sys.argv[2:])
 """
 
 
@@ -70,9 +72,12 @@ def hosts() -> Iterator[list[Host]]:
         yield hosts
 
 
-def begin(client: Host, head: Host, nodes: list[Host], seconds: float) -> tuple[Popen[str], list[str]]:
-    """A program that runs tasks, and talks with one on each node, for so long; and whom it has links to."""
-    program = client.start([sys.executable, "-c", PROGRAM, str(seconds), head.address])
+def begin(
+    client: Host, head: Host, nodes: list[Host], seconds: float, direct: list[Host]
+) -> tuple[Popen[str], list[str]]:
+    """A program that runs tasks, and talks with one on each node, for so long; and whom it has links to, at last to `direct`."""
+    linked = [host.address for host in direct]
+    program = client.start([sys.executable, "-c", PROGRAM, str(seconds), head.address, *linked])
     assert program.stdout is not None
     first = program.stdout.readline()
     assert first.split() == sorted(str(node.folder) for node in nodes), (
@@ -85,7 +90,7 @@ def begin(client: Host, head: Host, nodes: list[Host], seconds: float) -> tuple[
 def test_a_client_goes_on_with_nodes_on_other_hosts_while_the_scheduler_is_stopped(hosts: list[Host]) -> None:
     near, head, a, b = hosts
     scheduler = start_cluster(head, {"a": a, "b": b}, [near])
-    program, linked = begin(near, head, [a, b], 7.0)
+    program, linked = begin(near, head, [a, b], 7.0, [a, b])
     assert linked == [head.address, a.address, b.address]
     os.kill(scheduler.pid, signal.SIGSTOP)
     out: list[str] = []
@@ -106,7 +111,7 @@ def test_a_node_that_its_client_cannot_reach_is_used_by_way_of_the_scheduler(hos
     near, head, reached, walled = hosts
     walled.ip("route", "add", "blackhole", f"{near.address}/32")
     start_cluster(head, {"reached": reached, "walled": walled}, [near])
-    program, linked = begin(near, head, [reached, walled], 4.0)
+    program, linked = begin(near, head, [reached, walled], 4.0, [reached])
     assert linked == [head.address, reached.address]
     out, err = program.communicate(timeout=40)
     assert program.returncode == 0, (out, err)

@@ -90,7 +90,7 @@ def test_ctrl_c_ends_what_runs_and_the_program(user: User, where: str) -> None:
     program = user.script("interrupted.py", INTERRUPTED, where)
     program.wait_line("ready")
     program.interrupt()
-    assert program.wait(5) == -signal.SIGINT, program.told()
+    assert program.wait() == -signal.SIGINT, program.told()
     assert program.out.splitlines()[1:] == ["atexit"], "Python ends it, in good order"
     if where == "at_exit":
         assert re.fullmatch(r"(the Executor made in .*\n)?interrupted\n", program.err), (
@@ -107,4 +107,4 @@ def test_who_leaves_by_sys_exit_hears_what_is_waited_for_and_how_to_end_it(user:
         r"the Executor made in interrupted.py, line \d+ waits for 2 tasks \(work 2\); Ctrl-C", line.text
     )
     program.interrupt()
-    assert program.wait(5) == -signal.SIGINT, program.told()
+    assert program.wait() == -signal.SIGINT, program.told()

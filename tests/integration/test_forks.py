@@ -17,8 +17,9 @@ SCRIPT = """
     def square(x):
         return x * x
 
-    def slow(x):
-        time.sleep(0.3)
+    def slow(x, path):
+        while not os.path.exists(path):
+            time.sleep(0.01)
         return x
 
     def status_of(pid):
@@ -42,7 +43,7 @@ SCRIPT = """
             if (pid := os.fork()) == 0:
                 raise ValueError("in the child")
             print("raise", status_of(pid), await goes_on(client), flush=True)
-            handle = client.submit(slow, 5)
+            handle = client.submit(slow, 5, os.path.abspath("forked"))
             if (pid := os.fork()) == 0:
                 for call in (lambda: client.submit(square, 1), handle.terminate, lambda: handle.send(1)):
                     try:
@@ -50,7 +51,9 @@ SCRIPT = """
                     except RuntimeError as error:
                         print("refused" if "was forked" in str(error) else error, flush=True)
                 return
-            print("return", status_of(pid), await handle, await goes_on(client), flush=True)
+            status = status_of(pid)
+            open("forked", "w").close()
+            print("return", status, await handle, await goes_on(client), flush=True)
             with multiprocessing.get_context("fork").Pool(2) as pool:
                 print("pool", await asyncio.to_thread(pool.map, square, range(3)), await goes_on(client), flush=True)
             other = multiprocessing.get_context("fork").Process(target=second_program)

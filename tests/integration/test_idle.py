@@ -25,8 +25,8 @@ WAITS_THEN_IDLES = """
 
     try:
         dispycos.run(main)
-    except dispycos.ScheduleError as error:
-        print(error)
+    except (dispycos.ScheduleError, dispycos.TaskLost) as error:
+        print(error)  # or it is submitted before that is known
 """
 
 
@@ -37,6 +37,6 @@ def test_an_io_task_that_waits_keeps_the_cluster_and_who_runs_nothing_loses_it(u
     user.node("n", *(zombie if who == "node" else []), "--min_pulse_interval", "0.5", cpus=1)
     client = user.script("idles.py", WAITS_THEN_IDLES)
     out = client.succeed(15)
-    assert out.startswith("waited\nthe cluster is gone: "), out
+    assert out.startswith("waited\n"), out
     assert "for 1 s, the --zombie_period of " + who in out
     assert "the lease has ended: " in client.err

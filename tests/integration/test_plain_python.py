@@ -33,6 +33,8 @@ ALL = """
         import time
         time.sleep(s)
         return s
+    async def word(task=None):
+        return await task.receive()
     async def talk(program, task=None):
         program.send(("hello", task))
         answer = await program.ask("question")
@@ -83,8 +85,11 @@ ALL = """
         assert done == {big} and left == {slow}
         assert client.cancel([slow, big]) == 1
         assert isinstance(raised(slow.result, 20), CancelledError) and slow.cancelled()
-        order = [handle.result() for handle in client.as_completed([client.submit(nap, s) for s in (1, 0.1)])]
-        assert order == [0.1, 1], order
+        late = client.io_submit(word)
+        ended = client.as_completed([late, client.submit(double, 1)])
+        assert next(ended).result() == 2
+        late.send("late")
+        assert next(ended) == late and late.result() == "late"
 
         talking = client.io_rtask(talk, client.me)
         word, sent = client.receive(20)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import sys
 import time
 from collections.abc import Iterator
 
-from tests.kit.programs import User
+from tests.kit.programs import User, free_port
 
 GAP_S = 0.2  # between the ends of two tasks, whatever becomes of the scheduler
 GRANTED_S = 5.0  # from its start until the next client has the cluster
@@ -71,12 +70,6 @@ async def main(*, task):
 
 dispycos.run(main)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Head:

@@ -323,12 +323,12 @@ async def test_io_rtasks_run_beside_an_rtask(client, task):
 
 async def test_io_rtask_at_a_server_that_computes_has_its_task_at_once(client, task):
     server = (await client.servers())[0]
-    computing = await client.rtask_at(server, busy, 1)
-    io = await asyncio.wait_for(client.io_rtask_at(server, idle), 5)
+    computing = await client.rtask_at(server, busy, 60)
+    io = await client.io_rtask_at(server, idle)
     assert io.location == server and not computing.done(), "it did not wait for the step"
     io.send("end")
+    computing.terminate()
     assert (await io)[1] == "end"
-    await computing
 
 
 async def test_the_least_loaded_node_is_taken_first(client, task):

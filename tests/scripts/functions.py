@@ -151,11 +151,10 @@ async def test_a_loop_of_a_function_is_interrupted(client, task):
     ):
         handle = client.submit(waits_in, way, task)
         assert await task.receive(timeout=5) == "waits"
-        start = time.monotonic()
         handle.terminate()
-        with raises(dispycos.TaskTerminated):
+        with raises(dispycos.TaskTerminated) as caught:
             await handle
-        assert time.monotonic() - start < 4, way  # and not killed after 5 s
+        assert "did not end within 5 s" not in str(caught.error), way
         assert await task.receive(timeout=5) == f"{first} in it"
         assert await task.receive(timeout=5) == "KeyboardInterrupt around it"
     handle = client.submit(waits_in, "new_event_loop", task)

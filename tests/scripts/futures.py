@@ -1,12 +1,16 @@
 """Little programs of asyncio, played with its own Tasks and with every kind of handle: both show the same.
 
 A program gets `start`, which starts a coroutine function and gives what stands for it. What it returns is what is compared.
+No program rests on who is faster: what has to begin or to end before something else is held at a Gate.
 """
 
 import asyncio
 import contextvars
 import functools
+import os
+import tempfile
 import threading
+from pathlib import Path
 
 from scenarios import play, raises
 
@@ -14,6 +18,32 @@ import dispycos
 
 LONG = 30
 CALLER = contextvars.ContextVar("caller", default="nobody")
+
+
+class Gate:
+    """Tasks of this host say here that they have begun, and are held until it is open, or until they are ended."""
+
+    def __init__(self):
+        self.path = tempfile.mkdtemp(prefix="gate-")
+
+    def open(self):
+        Path(self.path, "open").touch()
+
+    async def begun(self):
+        await self._until("begun")
+
+    async def passed(self):
+        Path(self.path, "begun").touch()
+        await self._until("open")
+
+    async def endured(self):
+        """In one wait, which is what a cancellation meets."""
+        Path(self.path, "begun").touch()
+        await asyncio.sleep(LONG)
+
+    async def _until(self, name):
+        while not os.path.exists(f"{self.path}/{name}"):
+            await asyncio.sleep(0.005)
 
 
 # --- what the tasks do ---
@@ -29,30 +59,44 @@ async def fail(seconds, text="failed"):
     raise ValueError(text)
 
 
-async def refuse(seconds, value):
+async def after(gate, value=None):
+    await gate.passed()
+    return value
+
+
+async def fail_after(gate):
+    await gate.passed()
+    raise ValueError("failed")
+
+
+async def stay(gate):
+    await gate.endured()
+
+
+async def refuse(gate, value):
     try:
-        await asyncio.sleep(seconds)
+        await gate.endured()
     except (asyncio.CancelledError, KeyboardInterrupt):
         return value
 
 
-async def trip(seconds):
+async def trip(gate):
     try:
-        await asyncio.sleep(seconds)
+        await gate.endured()
     finally:
         raise LookupError("tripped")
 
 
-async def linger(seconds):
+async def linger(begins, ends):
     try:
-        await asyncio.sleep(LONG)
+        await begins.endured()
     finally:
-        await asyncio.sleep(seconds)
+        await ends.passed()
 
 
-async def end_otherwise(seconds):
+async def end_otherwise(gate):
     try:
-        await asyncio.sleep(seconds)
+        await gate.endured()
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise asyncio.CancelledError("of its own") from None
 
@@ -159,9 +203,12 @@ async def test_gather_of_the_same_twice(start):
 
 @both
 async def test_gather_raises_the_first_error_and_the_others_go_on(start):
-    futures = await start_all(start, (nap, 0.3, 1), (fail, 0.01))
+    gate = Gate()
+    futures = await start_all(start, (after, gate, 1), (fail, 0.01))
     first = await end_of(asyncio.gather(*futures))
-    return first, look(futures[0]), await ended(*futures)
+    goes_on = look(futures[0])
+    gate.open()
+    return first, goes_on, await ended(*futures)
 
 
 @both
@@ -174,10 +221,13 @@ async def test_gather_returns_exceptions_cancelled_ones_too(start):
 
 @both
 async def test_gather_raises_cancelled_error_for_one_that_was_cancelled(start):
-    futures = await start_all(start, (nap, 0.4, 1), (nap, LONG))
+    gate = Gate()
+    futures = await start_all(start, (after, gate, 1), (nap, LONG))
     asyncio.get_running_loop().call_later(0.05, futures[1].cancel)
     first = await end_of(asyncio.gather(*futures))
-    return first, look(futures[0]), await ended(*futures)
+    goes_on = look(futures[0])
+    gate.open()
+    return first, goes_on, await ended(*futures)
 
 
 @both
@@ -231,29 +281,44 @@ async def test_wait_for_the_first(start):
 
 @both
 async def test_wait_for_an_exception(start):
-    futures = await start_all(start, (nap, 0.01, 1), (fail, 0.05), (nap, LONG))
-    done, pending = await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
+    gate = Gate()
+    futures = await start_all(start, (nap, 0.01, 1), (fail_after, gate), (nap, LONG))
+    waiter = asyncio.create_task(asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION))
+    await ended(futures[0])
+    waits = not waiter.done()
+    gate.open()
+    done, pending = await waiter
     futures[2].cancel()
-    return done == set(futures[:2]), pending == {futures[2]}, await ended(*futures)
+    return waits, done == set(futures[:2]), pending == {futures[2]}, await ended(*futures)
 
 
 @both
 async def test_wait_loses_patience_and_cancels_nothing(start):
-    future = await start(nap, 0.3, 1)
+    gate = Gate()
+    future = await start(after, gate, 1)
     done, pending = await asyncio.wait([future], timeout=0.01)
-    return len(done), len(pending), look(future), await ended(future)
+    goes_on = look(future)
+    gate.open()
+    return len(done), len(pending), goes_on, await ended(future)
 
 
 @both
 async def test_as_completed_gives_values_in_the_order_of_their_ends(start):
-    futures = await start_all(start, (nap, 0.5, 1), (nap, 0, 2), (fail, 0.25), (nap, LONG))
-    asyncio.get_running_loop().call_later(0.75, futures[3].cancel)
-    return [await end_of(next_one) for next_one in asyncio.as_completed(futures)]
+    second, third = Gate(), Gate()
+    futures = await start_all(start, (after, third, 1), (nap, 0, 2), (fail_after, second), (nap, LONG))
+    seen = []
+    for next_one, end_another in zip(
+        asyncio.as_completed(futures), (second.open, third.open, futures[3].cancel, bool), strict=True
+    ):
+        seen.append(await end_of(next_one))
+        end_another()
+    return seen
 
 
 @both
 async def test_as_completed_loses_patience(start):
     futures = await start_all(start, (nap, 0.01, 1), (nap, LONG))
+    await ended(futures[0])
     seen = [await end_of(next_one) for next_one in asyncio.as_completed(futures, timeout=0.3)]
     states = look(futures[0]), look(futures[1])
     futures[1].cancel()
@@ -262,18 +327,29 @@ async def test_as_completed_loses_patience(start):
 
 @both
 async def test_as_completed_yields_the_very_ones(start):
-    futures = await start_all(start, (nap, 0.2, 1), (nap, 0, 2))
+    gate = Gate()
+    futures = await start_all(start, (after, gate, 1), (nap, 0, 2))
     completed = asyncio.as_completed(futures)
-    if not hasattr(completed, "__aiter__"):  # before Python 3.13
-        return [await each for each in completed]
-    return [(futures.index(future), await future) async for future in completed]
+    seen = []
+    if hasattr(completed, "__aiter__"):  # from Python 3.13 on
+        async for future in completed:
+            seen.append((futures.index(future), await future))
+            gate.open()
+    else:
+        for each in completed:
+            seen.append(await each)
+            gate.open()
+    return seen
 
 
 @both
 async def test_shield_lets_it_go_on(start):
-    future = await start(nap, 0.4, 1)
+    gate = Gate()
+    future = await start(after, gate, 1)
     first = await end_of(asyncio.wait_for(asyncio.shield(future), 0.05))
-    return first, look(future), await end_of(future)
+    goes_on = look(future)
+    gate.open()
+    return first, goes_on, await end_of(future)
 
 
 @both
@@ -333,37 +409,45 @@ async def test_a_cancelled_waiter_cancels_what_it_waits_for_and_all_others_who_w
 
 @both
 async def test_a_cancelled_waiter_waits_until_it_has_ended(start):
-    future = await start(linger, 0.2)
+    begins, ends = Gate(), Gate()
+    future = await start(linger, begins, ends)
     waiter = asyncio.create_task(end_of(future))
-    await asyncio.sleep(0.2)
+    await begins.begun()
     waiter.cancel()
-    await asyncio.sleep(0.05)
-    return waiter.done(), look(future), await end_of(waiter), look(future)
+    await ends.begun()
+    lingers = waiter.done(), look(future)
+    ends.open()
+    return lingers, await end_of(waiter), look(future)
 
 
 @both
 async def test_one_that_refuses_gives_its_value_to_who_was_cancelled(start):
-    future = await start(refuse, LONG, "value")
+    gate = Gate()
+    future = await start(refuse, gate, "value")
     waiter = asyncio.create_task(end_of(future))
-    await asyncio.sleep(0.2)
+    await gate.begun()
     waiter.cancel()
     return await end_of(waiter), look(future)
 
 
 @both
 async def test_one_that_raises_at_its_end_raises_that(start):
-    future = await start(trip, LONG)
-    await asyncio.sleep(0.2)
+    gate = Gate()
+    future = await start(trip, gate)
+    await gate.begun()
     return future.cancel(), await end_of(future), look(future)
 
 
 @both
 async def test_a_task_group_of_those_who_wait(start):
-    futures = await start_all(start, (nap, 0.01, 1), (fail, 0.1), (nap, LONG))
+    gate = Gate()
+    futures = await start_all(start, (nap, 0.01, 1), (fail_after, gate), (nap, LONG))
     try:
         async with asyncio.TaskGroup() as group:
             for future in futures:
                 group.create_task(end_of_one(future))
+            await ended(futures[0])
+            gate.open()
     except ExceptionGroup as errors:
         return [(type(error).__name__, error.args) for error in errors.exceptions], await ended(*futures)
 
@@ -437,8 +521,9 @@ async def test_cancelled_before_it_starts(start):
 
 @both
 async def test_cancelled_twice(start):
-    future = await start(nap, LONG)
-    await asyncio.sleep(0.1)
+    gate = Gate()
+    future = await start(stay, gate)
+    await gate.begun()
     return future.cancel("first"), future.cancel("second"), await end_of(future)
 
 
@@ -451,8 +536,9 @@ async def test_the_words_of_a_cancellation_come_to_who_waits(start):
 
 @both
 async def test_one_that_answers_with_a_cancelled_error_of_its_own(start):
-    future = await start(end_otherwise, LONG)
-    await asyncio.sleep(0.2)
+    gate = Gate()
+    future = await start(end_otherwise, gate)
+    await gate.begun()
     return future.cancel(), (await end_of(future))[0], look(future)
 
 
@@ -463,7 +549,8 @@ async def test_callbacks(start):
     def note(name, future):
         calls.append((name, CALLER.get(), future is one, future.done()))
 
-    one = await start(nap, 0.05, 1)
+    gate = Gate()
+    one = await start(after, gate, 1)
     CALLER.set("whoever adds")
     other = contextvars.Context()
     other.run(CALLER.set, "a context")
@@ -473,6 +560,7 @@ async def test_callbacks(start):
     one.add_done_callback(unwanted)
     one.add_done_callback(functools.partial(note, "elsewhere"), context=other)
     removed = one.remove_done_callback(unwanted), one.remove_done_callback(unwanted)
+    gate.open()
     await one
     await asyncio.sleep(0)
     one.add_done_callback(functools.partial(note, "late"))

@@ -26,10 +26,12 @@ def of(handle):
     return handle[0] if isinstance(handle, list) else handle
 
 
-async def count_up(to, count, last=0, *, task):
+async def count_up(to, count, last=0, teller=None, *, task):
     to = of(to)
     for number in range(last, last + count):
         to.send(number)
+    if teller:
+        teller.send("sent all")
     return count
 
 
@@ -44,9 +46,9 @@ async def fill(to, size, *, task):
         return sent, str(error)
 
 
-async def deliver_all(to, count, timeout, *, task):
+async def deliver_all(to, *timeouts):
     to = of(to)
-    return [await to.deliver(number, timeout) for number in range(count)]
+    return [await to.deliver(number, timeout) for number, timeout in enumerate(timeouts)]
 
 
 async def test_to_a_task_that_sleeps_and_wakes_from_the_client(client, task):
@@ -111,7 +113,7 @@ async def test_a_task_that_never_starts_costs_nobody_who_waits_for_it(client, ta
     places = await client.servers()
     busy = [await client.rtask_at(place, sleep_for_ever) for place in places]
     receiver = client.submit(take_after, None, 1)
-    sender = client.io_submit(deliver_all, [receiver], 1, 20)
+    sender = client.io_submit(deliver_all, [receiver], 20)
     for number in range(MANY):
         receiver.send(number)
     waiting = asyncio.ensure_future(receiver.deliver("?"))
@@ -148,11 +150,12 @@ async def test_it_does_not_wait_for_who_awaits_it(client, task):
 
 async def test_one_that_waits_for_room_can_be_terminated(client, task):
     receiver = Task(sleep_for_ever)
-    sender = await client.rtask(count_up, receiver, MANY)
+    sender = await client.rtask(count_up, receiver, MANY, 0, task)
+    assert await task.receive() == "sent all"
     await asyncio.sleep(0.3)
     assert not sender.done()
     sender.terminate()
-    assert await asyncio.wait_for(asyncio.shield(sender), 3) == MANY  # it had done all
+    assert await sender == MANY  # it had done all
     receiver.terminate()
 
 
@@ -171,7 +174,7 @@ async def test_send_raises_where_16_mib_wait(client, task):
 async def test_deliver_waits_for_room_and_gives_up_at_its_timeout(client, task):
     receiver = await client.io_rtask(sleep_for_ever)
     elsewhere = next(place for place in await client.servers() if place != receiver.location)
-    sender = await client.io_rtask_at(elsewhere, deliver_all, receiver, 1025, 0.2)
+    sender = await client.io_rtask_at(elsewhere, deliver_all, receiver, *[20] * 1024, 0.2)
     assert await sender == 1024 * [1] + [0]
     receiver.terminate()
 

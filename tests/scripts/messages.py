@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import time
 
-from scenarios import play, raises
+from scenarios import play, raises, until
 
 from dispycos import MonitorStatus, Task, TaskLost
 
@@ -394,9 +394,7 @@ async def test_wait_for_ends_a_task_that_takes_too_long(client, task):
     rtask = await client.rtask(never)
     with raises(TimeoutError):
         await asyncio.wait_for(rtask, 0.1)
-    async with asyncio.timeout(2):  # from 3.12 on wait_for does not wait for the end itself
-        while not rtask.done():
-            await asyncio.sleep(0.01)
+    await until(rtask.done, what="its end")  # from 3.12 on wait_for does not wait for that itself
 
 
 async def test_a_cancelled_shield_leaves_the_task_alone(client, task):
@@ -446,7 +444,7 @@ async def test_a_server_that_awaits_a_handle_as_its_task_ends_gets_the_value_or_
             waiting = await client.io_rtask(wait_for_one, other, task)
             assert await task.receive(timeout=5) == "waiting"
             other.send(1)
-            assert await asyncio.wait_for(asyncio.shield(waiting), 3) in (
+            assert await waiting in (
                 [1],
                 "collect has ended; its value went to the client that asked for it",
             )

@@ -5,6 +5,7 @@ import functools
 import os
 import random
 import signal
+import tempfile
 import time
 
 from scenarios import play, raises, until
@@ -239,7 +240,7 @@ async def test_what_was_submitted_outlives_who_did(client, task):
 
 
 async def gives_handle_away(where, *, task):
-    child = task.client.submit(busy, 0.3)
+    child = task.client.submit(wait_for_word)
     where.send(child)
     return await child
 
@@ -247,7 +248,9 @@ async def gives_handle_away(where, *, task):
 async def test_a_handle_can_be_given_to_others(client, task):
     parent = client.submit(gives_handle_away, task)
     child = await task.receive(5)
-    assert await child == await parent
+    child.done()  # asks for its end, which it has not come to
+    child.send("on")
+    assert await child == await parent == "on"
 
 
 async def attempt_of(*, task):
@@ -265,18 +268,23 @@ async def test_retries(client, task):
     assert await (await client.io_rtask_at("a", retries)) == (2, 2)
 
 
-async def beside(where, *, task):
+async def beside(where, end, *, task):
     """Busy again when its child has ended: what comes then does not wait behind it while others are free."""
     await task.client.submit(square, 2)
     where.send("back")
-    return busy(0.4)
+    while not os.path.exists(end):
+        busy(0.01)
+    return os.getpid()
 
 
 async def test_a_task_that_goes_on_has_its_server_alone(client, task):
-    parent = client.submit(beside, task)
-    assert await task.receive(5) == "back"
-    pids = await asyncio.gather(*(client.submit(busy, 0.01) for _ in range(4)))
-    assert await parent not in pids
+    with tempfile.TemporaryDirectory() as folder:
+        end = f"{folder}/end"
+        parent = client.submit(beside, task, end)
+        assert await task.receive(5) == "back"
+        pids = await asyncio.gather(*(client.submit(busy, 0.01) for _ in range(4)))
+        open(end, "w").close()
+        assert await parent not in pids
 
 
 async def not_a_client(*, task):

@@ -124,13 +124,14 @@ async def test_one_that_is_cancelled_or_lost_ends_those_that_wait_for_it(client,
 
 
 async def test_one_that_waits_is_cancelled_and_what_it_waits_for_goes_on(client, task):
-    slow = client.submit(nap, 0.5, 7)
+    slow = client.submit(word)
     waits = client.submit(total, slow)
     after = client.submit(total, waits)
     assert waits.cancel()
     assert (await asyncio.gather(waits, return_exceptions=True))[0].__class__ is asyncio.CancelledError
     with raises(ArgumentFailed, "total was terminated before it started"):
         await after
+    slow.send(7)
     assert await slow == 7
 
 
@@ -189,14 +190,16 @@ async def test_a_value_that_is_told_at_that_very_moment(client, task):
 
 
 async def ends_first(where, *, task):
-    slow = task.client.submit(nap, 0.5, 5)
-    where.send(task.client.submit(total, slow, 1))
+    slow = task.client.submit(word)
+    where.send([slow, task.client.submit(total, slow, 1)])
 
 
 async def test_what_waits_goes_on_when_the_task_that_submitted_it_has_ended(client, task):
     await client.submit(ends_first, task)
-    waits = await task.receive(5)
-    assert await client.submit(total, waits, 1) == 7
+    slow, waits = await task.receive(5)
+    last = client.submit(total, waits, 1)
+    slow.send(5)
+    assert await last == 7
 
 
 async def test_a_retry_gets_the_same_values(client, task):

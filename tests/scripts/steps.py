@@ -1,10 +1,13 @@
 """What a task may do with asyncio, from its first step on; and that one whose library fails harms no other."""
 
 import asyncio
+import os
+import tempfile
 import threading
 import time
+from pathlib import Path
 
-from scenarios import play, raises, until
+from scenarios import play, raises
 
 
 async def first_step_timeout(*, task):
@@ -91,11 +94,12 @@ async def locks_and_queues():
     return await queue.get()
 
 
-async def receive_under_timeout(*, task):
+async def receive_under_timeout(teller, *, task):
     try:
         async with asyncio.timeout(0.05):
             await task.receive()
     except TimeoutError:
+        teller.send("timed out")
         return await task.receive()
 
 
@@ -210,8 +214,8 @@ async def test_asyncio_works_in_io_rtasks_that_share_a_server(client, task):
 
 
 async def test_a_receive_that_is_cancelled_loses_no_message(client, task):
-    rtask = await client.rtask(receive_under_timeout)
-    await asyncio.sleep(0.1)
+    rtask = await client.rtask(receive_under_timeout, task)
+    assert await task.receive() == "timed out"
     rtask.send("kept")
     assert await rtask == "kept"
 
@@ -263,66 +267,79 @@ def sleep_hard(seconds):
     time.sleep(seconds)
 
 
-def ends_at(seconds):
-    time.sleep(seconds)
-    return time.monotonic()
+def leave(path):
+    Path(path).touch()
 
 
-async def count_turns(*, task):
+async def count_turns(teller, *, task):
     turns = 0
     while await task.receive(timeout=0, alarm_value="go on") != "end":
         await task.sleep(0.01)
         turns += 1
+        if turns == 4:
+            teller.send("took turns")
     return turns
 
 
 async def test_messages_to_a_server_that_computes_are_taken_in(client, task):
-    busy = await client.rtask(sleep_hard, 1.5)
+    busy = await client.rtask(sleep_hard, 60)
     assert await busy.deliver("in the mailbox", timeout=5) == 1
     assert not busy.done()
-    await busy
+    busy.terminate()
 
 
-async def ask_while_computing(other, *, task):
-    other.send((task, "before"))
-    time.sleep(0.3)
-    return await task.receive(timeout=0, alarm_value="nothing came")
+def send_and_compute(other, path, *, task):
+    other.send((task, path))
+    compute_until(path)  # the other has it, or this step ends never
+    return task.receive()
+
+
+def compute_until(*paths):
+    end = time.monotonic() + 8
+    while not all(map(os.path.exists, paths)):
+        assert time.monotonic() < end, "nobody makes them while this computes"
+        time.sleep(0.01)
 
 
 async def answer(*, task):
-    sender, word = await task.receive()
-    sender.send(word)
+    sender, path = await task.receive()
+    sender.send("answered")
+    leave(path)
 
 
 async def test_what_a_step_sends_leaves_while_it_computes(client, task):
-    answering = await client.rtask(answer)
-    assert await client.submit(ask_while_computing, answering) == "before"
+    with tempfile.TemporaryDirectory() as folder:
+        answering = await client.rtask(answer)
+        assert await client.submit(send_and_compute, answering, f"{folder}/answered") == "answered"
 
 
 async def test_a_client_that_computes_does_not_hold_up_its_tasks(client, task):
-    chained = client.submit(int, 1)
-    queued = [client.submit(ends_at, 0.05) for _ in range(8)]
-    time.sleep(1.5)  # this blocks the client's loop
-    over = time.monotonic()
-    _, *ends = await asyncio.gather(chained, *queued)
-    assert max(ends) < over
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [f"{folder}/{n}" for n in range(9)]
+        handles = [client.submit(leave, path) for path in paths]
+        compute_until(*paths)  # this blocks the client's loop
+        await asyncio.gather(*handles)
 
 
 async def test_two_loops_of_turns_share_a_server(client, task):
     server = (await client.servers())[0]
-    first, second = [await client.io_rtask_at(server, count_turns) for _ in range(2)]
-    await asyncio.sleep(0.2)
-    first.send("end")
-    second.send("end")
-    assert min(await first, await second) > 3
-    await until(lambda: first.done() and second.done())
+    both = [await client.io_rtask_at(server, count_turns, task) for _ in range(2)]
+    for _ in both:
+        assert await task.receive() == "took turns"
+    for handle in both:
+        handle.send("end")
+        assert await handle >= 4
 
 
 written = []
+writers = set()
 prepared = None
 
 
 async def write_in_steps(name, steps):
+    writers.add(name)
+    while len(writers) < 2:  # they begin together
+        await asyncio.sleep(0.001)
     for _ in range(steps):
         for _ in range(3):
             written.append(name)

@@ -100,101 +100,135 @@ def echo() -> Iterator[Echo]:
     made.close()
 
 
-def round_trips(echo: Echo, times: list[float]) -> threading.Thread:
-    """A peer that waits until the step is long and then asks 20 times."""
+TRIPS = 100  # by looks alone, without being woken, they would take 10 s and more
+
+
+@pytest.fixture
+def rare_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relief_module, "LOOK_S", 0.1)
+
+
+def round_trips(echo: Echo, answered: threading.Event) -> threading.Thread:
+    """A peer that asks, and asks again when it is answered."""
 
     def ask() -> None:
-        time.sleep(0.1)
-        for _ in range(20):
-            began = time.perf_counter()
+        for _ in range(TRIPS):
             os.write(echo.asking, b"?")
             os.read(echo.answers, 1)
-            times.append(time.perf_counter() - began)
+        answered.set()
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     return thread
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def wait_until_relieved(echo: Echo) -> None:
+    """By the step that runs."""
+    wait_until(lambda: echo.interrupts.running in echo.relieved)
+
+
 @pytest.mark.timeout(20)
-def test_a_peer_is_answered_while_a_step_sleeps(echo: Echo) -> None:
-    times: list[float] = []
-    peer = round_trips(echo, times)
-    echo.step(lambda: time.sleep(0.5))
-    assert len(times) == 20
-    assert sorted(times)[10] < 0.01
-    peer.join(5)
+def test_a_peer_is_answered_while_a_step_sleeps(rare_looks: None, echo: Echo) -> None:
+    answered = threading.Event()
+    round_trips(echo, answered)
+    echo.step(lambda: answered.wait(5))
+    assert answered.is_set()
 
 
 @pytest.mark.timeout(20)
 def test_a_peer_is_answered_beside_a_busy_python_loop(echo: Echo) -> None:
-    times: list[float] = []
-    peer = round_trips(echo, times)
+    answered = threading.Event()
+    round_trips(echo, answered)
 
     def compute() -> None:
         until = time.monotonic() + 10
-        while len(times) < 20 and time.monotonic() < until:
+        while not answered.is_set() and time.monotonic() < until:
             pass
 
     echo.step(compute)
-    assert len(times) == 20
-    peer.join(5)
+    assert answered.is_set()
 
 
 @pytest.mark.timeout(20)
-def test_it_hands_back_promptly_after_the_step_and_after_its_last_turn(echo: Echo) -> None:
-    delays: list[float] = []
-    for _ in range(5):  # a poll that is not woken ends after 10 ms on average
+def test_it_hands_back_promptly_after_the_step_and_after_its_last_turn(
+    echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
         echo.handed_back.clear()
-        echo.step(lambda: time.sleep(0.1))
-        ended_at = time.monotonic()
+        echo.step(lambda: wait_until_relieved(echo))
         assert echo.handed_back.wait(5)
-        delays.append(time.monotonic() - ended_at)
-    assert min(delays) < 0.002
+    look_s = relief_module.LOOK_S
+
+    def long_poll() -> None:
+        wait_until_relieved(echo)
+        relief_module.LOOK_S = 10.0
+        time.sleep(3 * look_s)  # by now it is in a poll that ends late, unless it is woken
+
+    def hand_back() -> None:
+        relief_module.LOOK_S = look_s
+        Echo.hand_back(echo)
+
+    monkeypatch.setattr(relief_module, "LOOK_S", look_s)
+    monkeypatch.setattr(echo, "hand_back", hand_back)
+    echo.handed_back.clear()
+    echo.step(long_poll)
+    assert echo.handed_back.wait(5)
     turns = len(echo.relieved)
-    assert set(echo.relieved) == {1, 2, 3, 4, 5}
-    assert echo.afters == [0] * 5
+    assert set(echo.relieved) == {1, 2, 3}
+    assert echo.afters == [0] * 3
     echo.step(lambda: None)
-    time.sleep(3 * relief_module.LOOK_S)
+    time.sleep(3 * look_s)
     assert len(echo.relieved) == turns
+
+
+def until_undisturbed(echo: Echo, work: Callable[[], object]) -> None:
+    """It goes on for five looks; anew if whatever else runs on this machine kept it up for as long as from one to the next."""
+    longest, rounds = relief_module.LOOK_S, 0
+    while longest >= relief_module.LOOK_S:
+        del echo.relieved[:], echo.afters[:]
+        longest = 0.0
+        last = began = time.monotonic()
+        while last < began + 5 * relief_module.LOOK_S:
+            work()
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+        rounds += 1
+        assert rounds < 100, "this machine is too busy for this test"
 
 
 @pytest.mark.timeout(20)
 def test_no_turn_is_taken_beside_short_steps_or_when_idle(echo: Echo) -> None:
-    until = time.monotonic() + 0.2
-    while time.monotonic() < until:
-        echo.step(lambda: None)
+    until_undisturbed(echo, lambda: echo.step(lambda: None))
     time.sleep(0.1)
     assert echo.relieved == echo.afters == []
 
 
 @pytest.mark.timeout(20)
 def test_it_sleeps_when_idle_and_the_next_long_step_wakes_it(echo: Echo) -> None:
-    until = time.monotonic() + 5
-    while echo.interrupts.on_begin is None and time.monotonic() < until:
-        time.sleep(0.01)
-    assert echo.interrupts.on_begin is not None
-    used = time.thread_time()
-    echo.step(lambda: time.sleep(0.1))
-    assert time.thread_time() - used < 0.05
+    wait_until(lambda: echo.interrupts.on_begin is not None)
+    echo.step(lambda: wait_until_relieved(echo))
     assert echo.handed_back.wait(5)
     assert echo.relieved
 
 
 @pytest.mark.timeout(20)
-def test_a_loop_that_takes_no_turn_is_relieved_until_it_is_back(echo: Echo) -> None:
+def test_a_loop_that_takes_no_turn_is_relieved_until_it_is_back(rare_looks: None, echo: Echo) -> None:
     """A plain asyncio program, which has no steps, submits and then computes."""
-    times: list[float] = []
+    answered = threading.Event()
     echo.submit()
     assert echo.handed_back.wait(5)  # asked for: from it the loop's return is seen
-    round_trips(echo, times).join(10)
-    assert len(times) == 20 and sorted(times)[10] < 0.01
+    round_trips(echo, answered)
+    assert answered.wait(5)
     assert set(echo.relieved) == {0} and len(echo.afters) == 1
     echo.turns += 1
-    until = time.monotonic() + 5
-    while len(echo.afters) < 2 and time.monotonic() < until:
-        time.sleep(0.001)
-    assert len(echo.afters) == 2, "handed back, after its last turn"
+    wait_until(lambda: len(echo.afters) == 2)  # handed back, after its last turn
     turns = len(echo.relieved)
     time.sleep(3 * relief_module.LOOK_S)
     assert len(echo.relieved) == turns
@@ -209,10 +243,7 @@ def test_what_comes_by_a_socket_is_seen_though_the_loop_is_kept(echo: Echo) -> N
 @pytest.mark.timeout(20)
 def test_a_loop_that_is_kept_with_nothing_to_do_costs_no_looks(echo: Echo) -> None:
     echo.submit()
-    until = time.monotonic() + 5
-    while len(echo.afters) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
-    assert len(echo.afters) == 2, "it sleeps again, and the loop is as kept as before"
+    wait_until(lambda: len(echo.afters) == 2)  # it sleeps again, and the loop is as kept as before
     turns = len(echo.relieved)
     time.sleep(0.2)
     assert len(echo.relieved) == turns <= relief_module.IDLE_LOOKS_MAX
@@ -222,12 +253,13 @@ def test_a_loop_that_is_kept_with_nothing_to_do_costs_no_looks(echo: Echo) -> No
 
 @pytest.mark.timeout(20)
 def test_a_loop_that_takes_its_turns_is_left_alone(echo: Echo) -> None:
-    until = time.monotonic() + 0.2
-    while time.monotonic() < until:
+    def take_a_turn() -> None:
         echo.submit()
         echo.turn_due = False
         echo.turns += 1
         time.sleep(0.002)
+
+    until_undisturbed(echo, take_a_turn)
     assert echo.relieved == echo.afters == []
 
 
@@ -272,15 +304,14 @@ def test_a_turn_that_fails_is_logged_and_the_thread_lives_on(
     echo: Echo, caplog: pytest.LogCaptureFixture
 ) -> None:
     echo.fault = ZeroDivisionError("planted")
-    echo.step(lambda: time.sleep(0.15))
+    echo.step(lambda: wait_until_relieved(echo))
     assert echo.handed_back.wait(5)
     assert len(echo.relieved) == 1
     assert "planted" in caplog.text
     echo.fault = None
     echo.handed_back.clear()
-    echo.step(lambda: time.sleep(0.15))
+    echo.step(lambda: wait_until_relieved(echo))
     assert echo.handed_back.wait(5)
-    assert len(echo.relieved) > 1
 
 
 @pytest.mark.timeout(20)
