@@ -65,7 +65,7 @@ BODIES = {
     "actors/client/in_process.py",
     "actors/client/lease.py",
     "actors/client/ledger_body.py",
-    "actors/tasks/submitting.py",
+    "actors/tasks/either_style.py",
     "actors/client/status.py",  # the wall clock, for TaskInfo.start_time
     "actors/client/local.py",
     "actors/tasks/chunks.py",
@@ -75,7 +75,7 @@ BODIES = {
     "actors/client/sync_task.py",
     "actors/client/together.py",
     "actors/tasks/items.py",
-    "actors/tasks/map.py",
+    "actors/tasks/mapping.py",
     "actors/tasks/progress.py",
     "actors/client/program.py",
     "actors/client/http_server.py",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
-import secrets
 import sys
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,15 +18,15 @@ from dispycos.habits import CLIENT, hint
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
 from dispycos.values import flag as _flag
-from dispycos.values import parse_size, positive_seconds, wait_time
+from dispycos.values import positive_seconds, wait_time
 
-from ..tasks.current import host_of, ipython, running_loop
+from ..tasks.current import host_of, running_loop
 from ..tasks.ends import brief, plain
 from ..tasks.options import Options
 from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task
 from .cluster_calls import ClusterCalls
-from .program_name import program_name
+from .program_name import place_of_caller, program_name
 from .together import CLOSED, Together, would_wait_for_itself
 
 if TYPE_CHECKING:
@@ -132,8 +130,8 @@ class Client(Submits, Together, ClusterCalls):
         else:
             Waiting.start_ahead()
         from .code import ClientPayloads
-        from .lease import Wishes
         from .status import allocations
+        from .wishes import Wishes, folder_of, size_of
 
         self.status_task = status_task
         self._payloads = ClientPayloads(components, cwd)
@@ -149,8 +147,8 @@ class Client(Submits, Together, ClusterCalls):
             _flag(disable_servers, "disable_servers"),
             _flag(restart_servers, "restart_servers"),
             _flag(cleanup, "cleanup"),
-            _dest_path(dest_path),
-            _size(max_file_size),
+            folder_of(dest_path),
+            size_of(max_file_size),
         )
         self._made_at = place_of_caller()
         self._lease: ClientLease | InProcess | None = None
@@ -291,7 +289,7 @@ class Client(Submits, Together, ClusterCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._sync is not None
-        self._sync._exit(kind)
+        self._sync.close(terminate=kind is not None)
 
     @brief
     async def __aenter__(self) -> Self:
@@ -475,40 +473,3 @@ async def _within(
             await scheduled
     except TimeoutError:
         raise TimeoutError(f"schedule(): not within {timeout:g} s: {lease.waits_for}") from None
-
-
-def _dest_path(folder: str | os.PathLike[str] | None) -> Path:
-    if folder is None:
-        from .lease import clients_folder
-
-        return clients_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
-    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
-        raise TypeError(f"dest_path must be the path of a folder (str or PathLike), not {folder!r}")
-    path = Path(os.path.abspath(folder))
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"dest_path: {path} is not a folder")
-    return path
-
-
-def _size(size: int | str) -> int:
-    if isinstance(size, bool) or not isinstance(size, int | str):
-        raise TypeError(f"max_file_size must be bytes (int) or text such as '10m', not {size!r}")
-    try:
-        return parse_size(str(size))
-    except ValueError as error:
-        raise ValueError(f"max_file_size: {error}") from None
-
-
-def place_of_caller() -> str:
-    """The line outside of this package that runs, and in a notebook its cell."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("dispycos."):
-        frame = frame.f_back
-    if frame is None:
-        return "C code"
-    shell = ipython()
-    if shell is not None and frame.f_globals.get("__name__") == "__main__":
-        # Of the cell that runs; shell.execution_count is the next one's from IPython 9 on.
-        number = len(shell.history_manager.input_hist_parsed) - 1
-        return f"cell [{number}], line {frame.f_lineno}"
-    return f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"

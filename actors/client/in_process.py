@@ -32,10 +32,11 @@ from ..tasks.streams import say
 from ..tasks.submitting import Submits, Task
 from ..tasks.waiting import complete, fail, telling
 from .code import ClientPayloads, SetupCall
-from .lease import ClientLease, Wishes
+from .lease import ClientLease
 from .local import Held, Home
 from .needs import doubt
 from .shown import Shown
+from .wishes import Wishes
 
 PLACE: Final = Location("127.0.0.1", 0)  # of the one server that there is: this process
 

@@ -8,7 +8,7 @@ import os
 import platform
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dispycos.errors import ScheduleError, TaskLost
 from dispycos.notices import NAMED_MAX, listing
@@ -17,7 +17,7 @@ from dispycos.protocol.addresses import CLIENT, Address, Location
 from dispycos.protocol.messages import ClientInfo, FilePlace
 from dispycos.protocol.status import OutcomeKind
 from dispycos.protocol.texts import NAME_MAX, cut
-from dispycos.transport.folders import FolderError, make_missing, make_private, temporary_folder
+from dispycos.transport.folders import FolderError, make_missing, make_private
 from dispycos.version import PYTHON
 
 from ..dispatching.facts import Entry
@@ -36,41 +36,11 @@ from .places import servers_at
 from .shown import Shown, shown
 from .standing import scheduler_of
 from .status import DispycosNodeAllocate, choose
+from .wishes import Wishes, clients_folder
 
-SETTLE_S = 10.0
-SETUP_S = 86_400.0  # what loads for hours is no failure; it is told that it does
 RELEASED_AFTER_S = 10.0  # for Released, once the tasks were told to end
 ASKED_MAX = 1000  # tasks that are asked whether they wait for a message
 ANSWER_S = 1.0
-
-
-def clients_folder() -> Path:
-    """Where the folders of clients are that named none."""
-    return temporary_folder() / "clients"
-
-
-class Wishes(NamedTuple):
-    """What a client wants of its cluster, as it tells the scheduler."""
-
-    name: str
-    allocations: list[DispycosNodeAllocate]
-    pulse_interval: float
-    abandon_zombies: bool
-    node_setup: SetupCall | None = None
-    server_setup: SetupCall | None = None
-    disable_nodes: bool = False
-    disable_servers: bool = False
-    restart_servers: bool = False
-    cleanup: bool = True
-    dest_path: Path = Path()
-    max_file_size: int = 0  # bytes; 0: no limit
-
-    @property
-    def settle_s(self) -> float:
-        """For which schedule() waits for the servers of a node."""
-        if self.disable_nodes or self.disable_servers:
-            return 0.0
-        return SETTLE_S if self.node_setup is None and self.server_setup is None else SETUP_S
 
 
 class ClientLease(LedgerBody, Held):

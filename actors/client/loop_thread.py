@@ -51,19 +51,14 @@ class LoopThread:
         self._thread.start()
         atexit.register(self.end)  # when other threads have ended, unless they are daemons
 
-    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None, *, what: str = "") -> T:
-        """Run it there, in a copy of the caller's context; its value, or what it raises.
+    def call(self, coroutine: Coroutine[Any, Any, T], what: str = "") -> T:
+        """Run it there, in a copy of the caller's context; its value, or what it raises. `what` the caller called is for errors.
 
         Whatever ends the waiting, Ctrl-C for one, cancels the coroutine, and nothing else.
 
-        Parameters
-        ----------
-        timeout: seconds.
-        what: what the caller called, for errors.
-
         Raises
         ------
-        TimeoutError: after `timeout`. RuntimeError: a loop runs in the caller's thread, or this one has ended.
+        RuntimeError: a loop runs in the caller's thread, or this one has ended.
         """
         try:
             self.may_wait(what)
@@ -88,12 +83,19 @@ class LoopThread:
 
         try:
             self.call_soon(begin)
-            if not self.wait(ended, timeout, what):
-                raise TimeoutError(f"{what or 'the call'} has not ended within {timeout:g} s")
+            self.wait(ended, None, what)
         except BaseException:
             self.call_soon(cancel)
             raise
         return tasks[0].result()
+
+    def do(self, function: Callable[[], T], what: str) -> T:
+        """Call it there, as call() runs a coroutine."""
+
+        async def run() -> T:
+            return function()
+
+        return self.call(run(), what)
 
     def wait(self, ended: threading.Lock, timeout: float | None, what: str) -> bool:
         """Whether it was released in time. Not in silence, if it is the loop that does not go on."""

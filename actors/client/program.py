@@ -17,7 +17,8 @@ from ..tasks.waiting import complete
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
-    from ..tasks.submitting import A, B, C, Co, D, Gen, P, R, S, Tasked, Tasked1, Tasked2, Tasked3, Tasked4, Y
+    from ..tasks.signatures import A, B, C, Co, D, Gen, P, R, S, Y
+    from ..tasks.submitting import Tasked, Tasked1, Tasked2, Tasked3, Tasked4
     from .local import Home
 
 

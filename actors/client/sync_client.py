@@ -32,7 +32,7 @@ from .together import CLOSED, SyncTogether, would_wait_for_itself
 
 if TYPE_CHECKING:
     from ..tasks.cell import Cell
-    from ..tasks.submitting import Method
+    from ..tasks.signatures import Method
     from .lease import ClientLease
     from .local import Held
 
@@ -63,10 +63,11 @@ def _on_loop(
     method: Callable[Concatenate[Any, P], int],
 ) -> Callable[[object], Method[Callable[P, int]]]:
     @wraps(method)
-    async def call(client: Any, /, *args: P.args, **kwargs: P.kwargs) -> int:
-        return method(client, *args, **kwargs)
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> int:
+        return self._thread.do(partial(method, self._client, *args, **kwargs), f"{method.__name__}()")
 
-    return _awaited(call)
+    called: Any = plain(call)
+    return lambda _: called
 
 
 class SyncClient(SyncSubmits, SyncTogether):
@@ -115,25 +116,6 @@ class SyncClient(SyncSubmits, SyncTogether):
             if (lease := self._call(ahead(), OPENED)) is not None:
                 raise RuntimeError(would_wait_for_itself(lease.title, "this thread"))
 
-    def _exit(self, kind: type[BaseException] | None) -> None:
-        lost = self._leave(terminate=kind is not None)
-        if lost is not None:
-            raise lost
-
-    def _leave(self, **how: Any) -> TaskLost | None:
-        if self._thread.has_ended:
-            return None
-
-        async def leave() -> TaskLost | None:
-            try:
-                found: TaskLost | None = await self._client._leave(**how)
-                return found
-            finally:
-                if (mailbox := self._mailbox) is not None and not mailbox.ended:
-                    mailbox.finished(Returned(None))
-
-        return self._call(leave(), "close()")
-
     @plain
     def close(self, await_io: bool = False, terminate: bool = False, timeout: float | None = None) -> int:
         """Give the cluster back: waits for CPU tasks, then until the servers are gone. The end of the ``with`` does it, too.
@@ -151,7 +133,18 @@ class SyncClient(SyncSubmits, SyncTogether):
         if self._thread.has_ended:  # in a __del__, when there is little else left, or a generator
             return 0
         patience = wait_time(timeout, "close(): timeout")
-        lost = self._leave(terminate=terminate, await_io=await_io, patience=patience)
+
+        async def leave() -> TaskLost | None:
+            try:
+                found: TaskLost | None = await self._client._leave(
+                    terminate=terminate, await_io=await_io, patience=patience
+                )
+                return found
+            finally:
+                if (mailbox := self._mailbox) is not None and not mailbox.ended:
+                    mailbox.finished(Returned(None))
+
+        lost = self._call(leave(), "close()")
         if lost is not None:
             raise lost
         return 0
@@ -169,7 +162,7 @@ class SyncClient(SyncSubmits, SyncTogether):
         """A handle of this program's mailbox: tasks that are given it send() to it, or ask() it."""
         self._here()
         if self._mailbox is None:
-            self._call(self._make_mailbox(), "me")
+            self._thread.do(self._make_mailbox, "me")
         assert self._mailbox is not None
         return of_sync_style(self._mailbox.handle)
 
@@ -210,13 +203,9 @@ class SyncClient(SyncSubmits, SyncTogether):
         """
         mailbox: Any = self.me._source
         payload = self._here().host.payloads.dumps(value, "the reply")
+        self._thread.do(lambda: mailbox.reply_pickled(payload), "reply()")
 
-        async def reply() -> None:
-            mailbox.reply_pickled(payload)
-
-        self._call(reply(), "reply()")
-
-    async def _make_mailbox(self) -> None:
+    def _make_mailbox(self) -> None:
         if self._mailbox is None:
             host = self._here().host
             with host.shield, host.runtime.lock:

@@ -8,7 +8,8 @@ from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from ..tasks.ends import without_our_frames
-from ..tasks.map import Failure, Map
+from ..tasks.map import Mapped
+from ..tasks.mapping import Work
 from ..tasks.styles import SyncOneByOne
 from .loop_thread import LoopThread, take
 
@@ -18,52 +19,33 @@ ValueT = TypeVar("ValueT")
 AHEAD: Final = 2  # batches that lie here for a slow reader
 
 
-class SyncMap(SyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
+class SyncMap(Mapped, SyncOneByOne[tuple[ItemT, ValueT]], Generic[ItemT, ValueT]):
     """The values of ``client.map``: ``for item, value in client.map(function, items)``.
 
     ``len()`` is the number of items where the iterables tell it. ``close()`` ends what has not ended, as leaving the loop does.
-
-    Attributes
-    ----------
-    failures: the first 1,000 items whose calls raised, each with its error, as (item, error).
+    ``failures`` are the items whose calls raised.
     """
 
-    def __init__(self, thread: LoopThread, values: Map[ItemT, ValueT]) -> None:
-        super().__init__(_give(thread, values), "client.map(...)", "x, value")
-        self._values = values
-        self.failures: list[Failure] = values.failures
+    def __init__(self, thread: LoopThread, work: Work) -> None:
+        self._work = work
+        super().__init__(_give(thread, work), "client.map(...)", "x, value")
 
     def close(self) -> None:
         """There are no values after that; what has not ended is ended."""
         super().close()
-        self._values._close_unbegun()
-
-    def _was_refused(self) -> None:
-        self._values._was_refused()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __bool__(self) -> bool:
-        return True  # also without a len(), and over nothing
-
-    def __repr__(self) -> str:
-        return repr(self._values)
-
-    def _repr_html_(self) -> str:
-        """For a notebook."""
-        return self._values._repr_html_()
+        if not self._work.has_begun:  # nobody has asked for a value, who would have ended it
+            self._work.close()
 
 
-def _give(thread: LoopThread, values: Map[Any, Any]) -> Generator[tuple[Any, Any], None, None]:
-    """Whatever ends this ends `values`, and so the tasks that are left; also that the SyncMap is dropped."""
+def _give(thread: LoopThread, work: Work) -> Generator[tuple[Any, Any], None, None]:
+    """Whatever ends this ends the work, and so the tasks that are left; also that the SyncMap is dropped."""
     came: SimpleQueue[list[Any] | BaseException] = SimpleQueue()
     room = asyncio.Event()
     pumping: list[asyncio.Task[None]] = []
 
     async def pump() -> None:
         try:
-            while batch := await values._batch():
+            while batch := await work.batch():
                 came.put(batch)
                 if came.qsize() >= AHEAD:
                     room.clear()
@@ -74,7 +56,7 @@ def _give(thread: LoopThread, values: Map[Any, Any]) -> Generator[tuple[Any, Any
             if isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            await values.aclose()
+            work.close()
 
     thread.call_soon(lambda: pumping.append(thread.loop.create_task(pump())))
     try:

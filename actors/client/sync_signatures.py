@@ -1,11 +1,11 @@
-"""What type checkers know of calls of the sync style: what tasks/submitting.py says of the async one, for SyncTask; never run."""
+"""What type checkers know of calls of the sync style: what tasks/ says of the async one, for SyncTask; never run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Unpack, overload
 
-from ..tasks.submitting import (
+from ..tasks.signatures import (
     A,
     At,
     B,
@@ -22,15 +22,11 @@ from ..tasks.submitting import (
     P,
     R,
     S,
-    Tasked,
-    Tasked1,
-    Tasked2,
-    Tasked3,
-    Tasked4,
     Ts,
     Valued,
     Y,
 )
+from ..tasks.submitting import Tasked, Tasked1, Tasked2, Tasked3, Tasked4
 from .sync_map import SyncMap
 from .sync_task import SyncTask
 

@@ -137,12 +137,9 @@ class SyncTask(Task[T]):
             ]
             return before - len(self._waiting)
 
-        async def remove_there() -> int:
-            return remove()
-
         if running_loop() is self._host.loop:  # asyncio's own functions do it, for handles that are arguments
             return remove()
-        return self._call(remove_there(), "remove_done_callback()")
+        return self._do(remove, "remove_done_callback()")
 
     @plain
     def finish(self, timeout: float | None = None) -> T:  # type: ignore[override]
@@ -160,11 +157,7 @@ class SyncTask(Task[T]):
         NotPicklable: naming what in the message cannot be pickled. MailboxFull: 16 MiB wait here for room in its mailbox.
         """
         payload = self._host.payloads.dumps(message, f"the message to {self.name}")
-
-        async def tell() -> None:
-            self._host.tell_pickled(self, payload)
-
-        self._call(tell(), "send()")
+        self._do(partial(self._host.tell_pickled, self, payload), "send()")
         return 0
 
     @plain
@@ -208,11 +201,7 @@ class SyncTask(Task[T]):
         ------
         TypeError: there is nothing to call. NotPicklable: naming what in the arguments cannot be pickled.
         """
-
-        async def swap() -> int:
-            return super(SyncTask, self).hot_swap(function, *args, **kwargs)
-
-        return self._call(swap(), "hot_swap()")
+        return self._do(partial(super().hot_swap, function, *args, **kwargs), "hot_swap()")
 
     @plain
     def register(self, name: str | None = None) -> int:
@@ -222,20 +211,12 @@ class SyncTask(Task[T]):
         ------
         NameTaken: another task of this process has it. TypeError: it is no task of this process. ValueError: no name.
         """
-
-        async def register() -> int:
-            return super(SyncTask, self).register(name)
-
-        return self._call(register(), "register()")
+        return self._do(partial(super().register, name), "register()")
 
     @plain
     def unregister(self, name: str | None = None) -> int:
         """Of ``client.me``: take this name away, or all names that it has. Returns 0, also if it had none."""
-
-        async def unregister() -> int:
-            return super(SyncTask, self).unregister(name)
-
-        return self._call(unregister(), "unregister()")
+        return self._do(partial(super().unregister, name), "unregister()")
 
     # --- what is not for plain code ---
 
@@ -295,7 +276,10 @@ class SyncTask(Task[T]):
     # --- inside ---
 
     def _call(self, coroutine: Coroutine[Any, Any, V], what: str) -> V:
-        return thread_of(self._host.loop).call(coroutine, what=f"{self.name}.{what}")
+        return thread_of(self._host.loop).call(coroutine, f"{self.name}.{what}")
+
+    def _do(self, function: Callable[[], V], what: str) -> V:
+        return thread_of(self._host.loop).do(function, f"{self.name}.{what}")
 
     def _outcome(self, timeout: float | None, what: str) -> Outcome:
         if self._source is not None and not isinstance(self._source, Record) and not self._source.ended:

@@ -21,7 +21,8 @@ from ..client.client import Client as NativeClient
 from ..client.lease import ClientLease
 from ..client.places import servers_at
 from ..client.status import DispycosNodeAllocate
-from ..tasks.submitting import MonitorStatus, _until_started, must_be_callable
+from ..tasks.either_style import must_be_callable
+from ..tasks.submitting import MonitorStatus, until_started
 from .options import usable
 from .program import program
 from .pycos import Pycos
@@ -99,7 +100,7 @@ class Client(NativeClient):
             if servers and not any(server.is_open and server.node.is_open for server in servers):
                 raise TaskRefused(f"{where} is suspended")
             handle = self._submit(function, args, kwargs, io=io, where=where, alone=True)
-            return await _until_started(handle)
+            return await until_started(handle)
         except NotPicklable as error:
             log.warning("%s", error)
             return MonitorStatus(None, type(error), str(error))  # type: ignore[arg-type]

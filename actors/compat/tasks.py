@@ -17,11 +17,12 @@ from dispycos.protocol.addresses import Location
 from ..tasks.calling import ATOMS, name_of
 from ..tasks.cell import Cell
 from ..tasks.current import current_cell
+from ..tasks.either_style import must_be_callable
 from ..tasks.ends import without_our_frames
 from ..tasks.handles import Handles
 from ..tasks.results import trace_of
 from ..tasks.running.execution import Execution
-from ..tasks.submitting import MonitorStatus, must_be_callable
+from ..tasks.submitting import MonitorStatus
 from ..tasks.submitting import Task as NativeTask
 from ..tasks.swap import Call, Swap
 from ..tasks.waiting import within

@@ -42,7 +42,6 @@ class Calls:
 
     Parameters
     ----------
-    loop: of the client.
     made_at: the line that made the Executor.
     max_workers: calls that servers have at a time; None: as many as there is room for.
     retries: how often a call is started again that was lost with its server.
@@ -51,14 +50,14 @@ class Calls:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         cluster: Cluster,
         made_at: str,
         max_workers: int | None,
         retries: int,
         setup: Kept | None,
     ) -> None:
-        self._loop = loop
+        self._thread = loop_thread()
+        self._loop = self._thread.loop
         self._cluster = cluster
         self._made_at = made_at
         self.max_workers = max_workers
@@ -172,7 +171,7 @@ class Calls:
 
     def is_on_loop(self) -> bool:
         """Whether this is the loop's own thread, as in a callback of a future, or a task of Client(local=True)."""
-        return loop_thread().is_here
+        return self._thread.is_here
 
     # --- on the loop ---
 
@@ -247,7 +246,7 @@ class Calls:
         try:
             end()
         except BaseException as error:  # the standard library catches Exception
-            loop_thread().report("a callback of a future", error)
+            self._thread.report("a callback of a future", error)
 
     def _claim(self, future: Future[Any]) -> Call | None:
         """Its call, which nobody may withdraw from us any more; None: somebody has."""

@@ -16,14 +16,14 @@ from dispycos.habits import no_keyword
 from dispycos.living import refuse_in_server
 from dispycos.values import wait_time
 
-from ..client.client import Client, place_of_caller
-from ..client.loop_thread import loop_thread
+from ..client.client import Client
+from ..client.program_name import place_of_caller
 from ..client.sync_client import SyncClient
 from ..tasks.calling import name_of
 from ..tasks.chunks import runs_alone
+from ..tasks.either_style import must_be_callable
 from ..tasks.ends import plain
 from ..tasks.options import count
-from ..tasks.submitting import must_be_callable
 from .calls import Calls
 from .cluster import Cluster
 from .end import end_with_program, wait_for_end
@@ -32,7 +32,7 @@ from .kept import kept
 
 if TYPE_CHECKING:
     from ..client.status import Nodes
-    from ..tasks.submitting import Co, Gen, P, R, S, Y
+    from ..tasks.signatures import Co, Gen, P, R, S, Y
 
 
 class ClientOptions(TypedDict, total=False):
@@ -127,7 +127,6 @@ class Executor(concurrent.futures.Executor):
                 no_keyword(f"Executor() has no parameter {unknown[0]!r}", unknown[0], OF_EXECUTOR)
             )
         self._calls = Calls(
-            loop_thread().loop,
             Cluster(options, client, place := place_of_caller()),
             place,
             _max_workers(max_workers),

@@ -64,8 +64,9 @@ WAITS = ("threading", "concurrent.futures._base")  # what we wait by
 # classes, as their users know them
 PUBLIC = {
     "Together": "Client",
+    "Maps": "Client",
     "Submits": "Client",
-    "Submitter": "Client",
+    "EitherStyle": "Client",
     "ClusterCalls": "Client",
     "SyncSubmits": "SyncClient",
     "SyncTogether": "SyncClient",

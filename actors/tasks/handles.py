@@ -23,12 +23,13 @@ from dispycos.runtime import Runtime
 from ..shipping.words import MissingCode
 from .correspondence import Correspondence
 from .current import current_cell, register
+from .either_style import must_be_callable
 from .ends import Outcome, Raised, Returned, raised
 from .record import Record
 from .results import Payloads, Pickling, open_value, pack_outcome, trace_of, unpack_outcome, with_code
 from .roles import LocalTask
 from .running.interrupts import Interrupts
-from .submitting import MonitorStatus, Task, must_be_callable
+from .submitting import MonitorStatus, Task
 from .windows import WAITING_MAX, Amount, Full
 
 log = logging.getLogger("dispycos")

@@ -13,10 +13,11 @@ from typing import Any
 from .calling import name_of
 from .cell import Cell
 from .current import cell_of, current_cell, register
+from .either_style import must_be_callable
 from .ends import Outcome, plain
 from .handles import Handles
 from .running.subtasks import Subtasks, adopt
-from .submitting import Submits, Task, client_of, must_be_callable
+from .submitting import Submits, Task, client_of
 
 
 class TaskHost(Handles):

@@ -1,46 +1,51 @@
-"""A Task, as its users hold it, and how tasks are submitted: the same calls for a program's Client and for a task's own."""
+"""A Task, as its users hold it, and what submits tasks: the same calls for a program's Client and for a task's own.
+
+Each of the two gives the other, so they stand in one file.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Generic,
-    Literal,
-    ParamSpec,
-    Protocol,
-    TypeAlias,
-    TypedDict,
-    TypeVar,
-    TypeVarTuple,
-    Unpack,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
-from dispycos.habits import KEYWORDS, hint, no_keyword
 from dispycos.protocol.addresses import Location
-from dispycos.protocol.status import OutcomeKind
-from dispycos.values import flag, positive_seconds
 
-from .calling import keywords_of, name_of
-from .chunks import runs_alone
 from .current import current_host
+from .either_style import has_started
 from .ends import brief, plain
 from .handle import Handle, T
-from .items import items_of, total_of
-from .map import Map, Wanted
-from .options import OF_OPTIONS, PLAIN, Options, count, merged
-from .passing import has_handles
-from .record import Record
+from .map import Maps
+from .options import Options
 from .roles import Host
 
-TaskT = TypeVar("TaskT")
-OptionedT = TypeVar("OptionedT")
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from .signatures import (
+        A,
+        A_in,
+        At,
+        B,
+        B_in,
+        Begins1,
+        Begins2,
+        Begins3,
+        C,
+        C_in,
+        Co,
+        D,
+        D_in,
+        Gen,
+        Method,
+        P,
+        R,
+        R_out,
+        S,
+        Ts,
+        Valued,
+        Y,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,27 +158,6 @@ if TYPE_CHECKING:
     # - one of the first three arguments may be a handle of the value. What is behind that is not checked.
     # The value is what the function returns, of an `async def` and a generator function, too: hence three lines for each.
 
-    A = TypeVar("A")
-    B = TypeVar("B")
-    C = TypeVar("C")
-    D = TypeVar("D")
-    R = TypeVar("R")
-    Y = TypeVar("Y")
-    S = TypeVar("S")
-    P = ParamSpec("P")
-    Ts = TypeVarTuple("Ts")
-    A_in = TypeVar("A_in", contravariant=True)
-    B_in = TypeVar("B_in", contravariant=True)
-    C_in = TypeVar("C_in", contravariant=True)
-    D_in = TypeVar("D_in", contravariant=True)
-    R_out = TypeVar("R_out", covariant=True)
-
-    class Valued(Protocol[R_out]):
-        """A handle."""
-
-        def result(self) -> R_out: ...
-        def terminate(self) -> int: ...
-
     class Tasked(Protocol[R_out]):
         def __call__(self, /, *, task: Task[Any]) -> R_out: ...
 
@@ -189,31 +173,7 @@ if TYPE_CHECKING:
     class Tasked4(Protocol[A_in, B_in, C_in, D_in, R_out]):
         def __call__(self, a: A_in, b: B_in, c: C_in, d: D_in, /, *, task: Task[Any]) -> R_out: ...
 
-    At: TypeAlias = str | Location
-    Begins1: TypeAlias = Callable[
-        Concatenate[A, P], R
-    ]  # for `...` mypy infers neither lambdas nor generic functions
-    Begins2: TypeAlias = Callable[Concatenate[A, B, P], R]
-    Begins3: TypeAlias = Callable[Concatenate[A, B, C, P], R]
-    Co: TypeAlias = Coroutine[Any, Any, R]
-    Gen: TypeAlias = Generator[Y, S, R]
     Starting: TypeAlias = Coroutine[Any, Any, Task[R]]
-
-    class AnyMap(TypedDict, total=False):
-        """Of map, but not `return_exceptions`, on which the type of its values depends."""
-
-        ordered: bool
-        chunksize: int | Literal["auto"]
-        retries: int
-        timeout: float | None
-        progress: bool
-        kwargs: Mapping[str, Any] | None
-
-    class Opts(AnyMap, total=False):
-        return_exceptions: Literal[False]
-
-    class Kept(AnyMap):
-        return_exceptions: bool
 
     # fmt: off
     class Submit(Protocol):
@@ -373,9 +333,6 @@ if TYPE_CHECKING:
         def __call__(self, w: At, f: Callable[[*Ts], R], /, *args: *Ts, retries: int, **more: Any) -> Starting[R]: ...
     # fmt: on
 
-    class Method(Protocol[R_out]):
-        def __get__(self, client: object, kind: type | None = None) -> R_out: ...
-
     def called_as_submit(method: Callable[..., Task[Any]]) -> Method[Submit]: ...
     def called_as_start(method: Callable[..., Starting[Any]]) -> Method[Start]: ...
     def called_as_start_at(method: Callable[..., Starting[Any]]) -> Method[StartAt]: ...
@@ -388,80 +345,11 @@ else:
     called_as_start_at = called_as_start
 
 
-SAID_OF_TASKS = OF_OPTIONS.union(KEYWORDS)
-OF_MAP = ("ordered", "return_exceptions", "chunksize", "retries", "timeout", "progress", "kwargs")
-
-
-class Submitter(ABC, Generic[TaskT, OptionedT]):
-    """What has functions run as tasks, in either style."""
-
-    _options = PLAIN
-
-    @abstractmethod
-    def _run(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
-    ) -> TaskT: ...
-
-    @abstractmethod
-    def _with(self, options: Options) -> OptionedT: ...
-
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        retries: int = 0,
-        **how: Any,
-    ) -> TaskT:
-        must_be_callable(function)
-        if kwargs and not SAID_OF_TASKS.isdisjoint(kwargs):
-            refuse_options(function, kwargs)
-        return self._run(function, args, kwargs, self._options.of_call(retries, **how))
-
-    @plain
-    def options(
-        self,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        priority: int | None = None,
-        gpus: int | None = None,
-        resources: Mapping[str, int] | None = None,
-    ) -> OptionedT:
-        """An object with submit, io_submit, rtask, rtask_at, io_rtask, io_rtask_at and map, whose tasks run so.
-
-        It may be kept, and used as often as the client itself; its own ``options()`` adds to what it says.
-
-        Parameters
-        ----------
-        timeout: seconds that a task may run, from its start. Then it is ended as by ``terminate()``, and awaiting it raises
-            TaskTimeout. Each start of one that has `retries` has them anew.
-        retries: as for submit, where a call says none of its own.
-        priority: an int; of the tasks that wait in this program those with more are given to servers first. 0 is usual.
-            What a server has been given stays there.
-        gpus: the same as ``resources={"gpu": gpus}``. A CPU task that has some sees only these, by CUDA_VISIBLE_DEVICES, from
-            its start until it ends, or waits for tasks of its own.
-        resources: how many of its node's resources a task has while it runs, by name, as ``{"licence": 1}``; it waits for a node
-            that has so many free (``dispycos node --resource licence=1``). 0 is none. ``task.resources`` tells which they are.
-
-        Raises
-        ------
-        TypeError, ValueError: a value is of no use; the text names it.
-        """
-        given = {"timeout": timeout, "retries": retries, "priority": priority}
-        return self._with(merged(self._options, {**given, "gpus": gpus, "resources": resources}))
-
-
-class Submits(Submitter["Task[Any]", "Optioned"]):
+class Submits(Maps["Task[Any]", "Optioned"]):
     """Has functions run as remote tasks: a Client, and what ``task.client``, ``current_client()``, ``client.options()`` give.
 
     A name for annotations, of a function that programs and tasks call: ``def start(client: dispycos.Submits) -> None``.
     """
-
-    @abstractmethod
-    def _here(self) -> object:
-        """Raises NotScheduled if nothing can be submitted."""
 
     @called_as_submit
     def submit(
@@ -515,7 +403,7 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         NotPicklable: naming the argument that cannot be sent. TypeError, ValueError: `retries` is no count.
         TaskRefused, TaskLost: it cannot be run, or its server died before it started.
         """
-        return await _until_started(self._submit(function, args, kwargs, alone=True, retries=retries))
+        return await until_started(self._submit(function, args, kwargs, alone=True, retries=retries))
 
     @called_as_start_at
     @brief
@@ -539,7 +427,7 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         ------
         TaskRefused: there is no such place; the text says which there are. Others as rtask.
         """
-        return await _until_started(
+        return await until_started(
             self._submit(function, args, kwargs, where=where, alone=True, retries=retries)
         )
 
@@ -549,9 +437,7 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         self, function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
     ) -> Task[Any]:
         """As rtask, for a task that mostly waits: it shares its server, and close() does not wait for it."""
-        return await _until_started(
-            self._submit(function, args, kwargs, io=True, alone=True, retries=retries)
-        )
+        return await until_started(self._submit(function, args, kwargs, io=True, alone=True, retries=retries))
 
     @called_as_start_at
     @brief
@@ -565,137 +451,12 @@ class Submits(Submitter["Task[Any]", "Optioned"]):
         **kwargs: Any,
     ) -> Task[Any]:
         """As io_rtask, on a node (its address, name or Location) or on one server (its Location)."""
-        return await _until_started(
+        return await until_started(
             self._submit(function, args, kwargs, io=True, where=where, alone=True, retries=retries)
         )
 
     def _with(self, options: Options) -> Optioned:
         return Optioned(self, options)
-
-    # fmt: off
-    @overload
-    def map(self, f: Begins1[A, P, Co[R]], a: Iterable[A], /, **o: Unpack[Opts]) -> Map[A, R]: ...
-    @overload
-    def map(self, f: Begins1[A, P, Gen[Y, S, R]], a: Iterable[A], /, **o: Unpack[Opts]) -> Map[A, R]: ...
-    @overload
-    def map(self, f: Begins1[A, P, R], a: Iterable[A], /, **o: Unpack[Opts]) -> Map[A, R]: ...
-    @overload
-    def map(self, f: Begins2[A, B, P, Co[R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Opts]) -> Map[tuple[A, B], R]: ...
-    @overload
-    def map(self, f: Begins2[A, B, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Opts]) -> Map[tuple[A, B], R]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins2[A, B, P, R], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Opts]) -> Map[tuple[A, B], R]: ...
-    @overload
-    def map(self, f: Begins3[A, B, C, P, Co[R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Opts]) -> Map[tuple[A, B, C], R]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins3[A, B, C, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Opts]) -> Map[tuple[A, B, C], R]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Opts]) -> Map[tuple[A, B, C], R]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins1[A, P, Co[R]], a: Iterable[A], /, **o: Unpack[Kept]) -> Map[A, R | Exception]: ...
-    @overload
-    def map(self, f: Begins1[A, P, Gen[Y, S, R]], a: Iterable[A], /, **o: Unpack[Kept]) -> Map[A, R | Exception]: ...
-    @overload
-    def map(self, f: Begins1[A, P, R], a: Iterable[A], /, **o: Unpack[Kept]) -> Map[A, R | Exception]: ...
-    @overload
-    def map(self, f: Begins2[A, B, P, Co[R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins2[A, B, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins2[A, B, P, R], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins3[A, B, C, P, Co[R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins3[A, B, C, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
-    @overload
-    def map(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
-    @overload
-    def map(self, f: Callable[..., Any], a: Iterable[Any], b: Iterable[Any], c: Iterable[Any], d: Iterable[Any], /, *e: Iterable[Any], **o: Any) -> Map[Any, Any]: ...  # noqa: E501
-    # fmt: on
-    @plain
-    def map(
-        self,
-        function: Callable[..., Any],
-        /,
-        *iterables: Iterable[Any],
-        ordered: bool = False,
-        return_exceptions: bool = False,
-        chunksize: int | str = "auto",
-        retries: int = 0,
-        timeout: float | None = None,
-        progress: bool = False,
-        kwargs: Mapping[str, Any] | None = None,
-        **unknown: Any,
-    ) -> Map[Any, Any]:
-        """Run function(x) for every x of an iterable: ``async for x, value in client.map(function, xs)`` gets them as they end.
-
-        With several iterables the function is called with an item of each, and x is a tuple of these.
-
-        The iterables are read as the values are taken, at most 4,096 items ahead, or 32,768 short ones, so they may be endless.
-        When the loop is left, what has not ended is terminated. Items of a plain function that take less than some
-        milliseconds go to servers together, some 10 ms of them in one task, ``map(function)``. Each has a value or an error
-        of its own; what was not begun by then is given back. They share a process with others of their task, and its
-        fate: see `retries`. A function that suspends, or has a parameter `task`, runs in a task for each item.
-
-        Parameters
-        ----------
-        ordered: give values in the order of the items, not as they end. One that takes long holds up those behind it.
-        return_exceptions: an item that raises has the exception as its value. False: the first one is raised here, with a
-            note that names the item, and ends the rest. In any case ``failures`` of what this returns has (item, error).
-        chunksize: so many items at most go together, whatever they take. "auto": by their run time, which is measured.
-        retries: how often an item may be run again that was lost with its server. Without, a lost server takes along all
-            items of the task that it ran, also those that had ended there: each is a TaskLost.
-        timeout: seconds, from when the first value is asked for, until the last; then TimeoutError, and the rest is ended.
-        progress: show how far it is, on standard error: a bar in a terminal, a line under a notebook's cell, else a line
-            each 10 s. The total is what ``len()`` of the iterables says.
-        kwargs: keyword arguments of each call.
-
-        Raises
-        ------
-        TypeError, ValueError: there is nothing to call, or nothing to call it with, or a parameter is of no use.
-        While values are taken: what an item raised; NotPicklable, naming the argument; what an iterable raised, with a note
-        that says so; TimeoutError.
-        """
-        self._here()
-        must_be_callable(function)
-        if unknown:
-            first = next(iter(unknown))
-            of_tasks = f"client.options({first}=...).map has that, and " if first in OF_OPTIONS else ""
-            text = no_keyword(f"map() has no option {', '.join(unknown)}", first, OF_MAP)
-            raise TypeError(
-                f"{text}; {of_tasks}arguments of the function itself are given as kwargs={{{first!r}: ...}}"
-            )
-        if not iterables:
-            raise TypeError("map() needs an iterable beside the function")
-        if kwargs is not None and not (
-            isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)
-        ):
-            raise TypeError(
-                f"kwargs must be a dict of keyword arguments, as {{'name': value}}, not {kwargs!r}"
-            )
-        items, is_spread = items_of(iterables), len(iterables) > 1
-        named = {} if kwargs is None else dict(kwargs)
-        size = (
-            1 if chunksize == "auto" and self._options.timeout else _chunksize(chunksize)
-        )  # a timeout is for each item
-        if has_handles((), named) or runs_alone(function, (None,) * len(iterables), named):
-            if size not in (None, 1):
-                raise ValueError(
-                    f"chunksize={size}: {name_of(function)} suspends, or gets its task or a handle: each call is a task of its own"
-                )
-            size = 1
-        wanted = Wanted(
-            named,
-            is_spread,
-            total_of(iterables),
-            flag(ordered, "ordered"),
-            flag(return_exceptions, "return_exceptions"),
-            size,
-            count(retries) or self._options.retries,
-            None if timeout is None else positive_seconds(timeout, "timeout"),
-            flag(progress, "progress"),
-        )
-        return Map(self._submit, function, items, wanted)
 
 
 class Optioned(Submits):
@@ -721,26 +482,10 @@ class Optioned(Submits):
         return f"{self._client!r}.options({', '.join(said)})"
 
 
-async def _until_started(handle: Task[T]) -> Task[T]:
+async def until_started(handle: Task[T]) -> Task[T]:
     if not await has_started(handle):
         await handle
     return handle
-
-
-async def has_started(handle: Task[Any]) -> bool:
-    """When that is known. False: it was refused, or lost before, as who asks for its value is told."""
-    record = handle._source
-    if not isinstance(record, Record):  # it runs in this process, as soon as the loop has its turn
-        await asyncio.sleep(0)
-        return True
-    if record.address is None and not record.ended:
-        record.when_started = asyncio.get_running_loop().create_future()
-        try:
-            await record.when_started
-        except asyncio.CancelledError:
-            handle.terminate()
-            raise
-    return record.started or record.outcome not in (OutcomeKind.REFUSED, OutcomeKind.LOST)
 
 
 def client_of(host: Host | None, source: object, asked: str) -> Submits:
@@ -751,35 +496,3 @@ def client_of(host: Host | None, source: object, asked: str) -> Submits:
     if client is None:
         raise RuntimeError(f"{asked} is for remote tasks: elsewhere use the Client that your program made")
     return client
-
-
-def must_be_callable(function: object) -> None:
-    if not callable(function) or isinstance(function, Handle):
-        raise TypeError(
-            f"a task needs a function, not {type(function).__name__}: give it uncalled, and its arguments behind it"
-        )
-
-
-def refuse_options(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
-    """Raises TypeError: what this function takes for no argument of its own is meant for options()."""
-    if (taken := keywords_of(function)) is None:
-        return
-    meant = [name for name in kwargs if name in SAID_OF_TASKS and name not in taken]
-    if meant:
-        ours = ", ".join(f"{name}={kwargs[name]!r}" for name in meant if name in OF_OPTIONS)
-        if ours:
-            remedy = f"; if it is about the task: client.options({ours}).submit(...)"
-        else:
-            remedy = hint(KEYWORDS, meant[0])
-        raise TypeError(f"{name_of(function)} has no parameter {meant[0]!r}{remedy}")
-
-
-def _chunksize(chunksize: object) -> int | None:
-    """None: by run time."""
-    if chunksize == "auto":
-        return None
-    if not isinstance(chunksize, int) or isinstance(chunksize, bool):
-        raise TypeError(f"chunksize must be a number of items (int), or 'auto', not {chunksize!r}")
-    if chunksize < 1:
-        raise ValueError(f"chunksize must be at least 1, not {chunksize}")
-    return chunksize

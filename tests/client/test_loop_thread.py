@@ -82,46 +82,33 @@ def test_many_threads_call_at_once(thread: LoopThread) -> None:
         assert list(pool.map(lambda n: thread.call(value(n)), range(500))) == list(range(500))
 
 
-def test_a_timeout_cancels_what_was_waited_for_and_nothing_else(thread: LoopThread) -> None:
+def test_an_interrupt_cancels_what_was_waited_for_and_nothing_else(thread: LoopThread) -> None:
+    began, cancelled = threading.Event(), threading.Event()
     ended: list[str] = []
-    cancelled = threading.Event()
 
     async def wait(name: str) -> None:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            ended.append(name)
-            cancelled.set()
-            raise
-
-    async def begin_other() -> asyncio.Task[None]:
-        return asyncio.create_task(wait("other"))
-
-    other = thread.call(begin_other())
-    with pytest.raises(TimeoutError, match=r"close\(\) has not ended within 0.01 s"):
-        thread.call(wait("mine"), 0.01, what="close()")
-    assert cancelled.wait(10)
-    assert ended == ["mine"] and not other.done()
-
-
-def test_an_interrupt_cancels_what_was_waited_for(thread: LoopThread) -> None:
-    began, cancelled = threading.Event(), threading.Event()
-
-    async def wait() -> None:
         began.set()
         try:
             await asyncio.sleep(60)
         finally:
+            ended.append(name)
             cancelled.set()
+
+    async def begin_other() -> asyncio.Task[None]:
+        return asyncio.create_task(wait("other"))
 
     def interrupt() -> None:
         began.wait(10)
         os.kill(os.getpid(), signal.SIGINT)
 
+    other = thread.call(begin_other())
+    began.wait(10)
+    began.clear()
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        thread.call(wait())
+        thread.call(wait("mine"))
     assert cancelled.wait(10)
+    assert ended == ["mine"] and not other.done()
     assert thread.call(value(2)) == 2
 
 
@@ -222,11 +209,11 @@ def test_who_waits_for_a_loop_that_is_kept_is_told_by_what(
 ) -> None:
     monkeypatch.setattr("dispycos.actors.client.loop_thread.PATIENCE_S", 1.01)
     go = threading.Event()
-    thread.call(asyncio.sleep(1.5), what="close()")
+    thread.call(asyncio.sleep(1.5), "close()")
     assert caplog.messages == [], "the loop turns, and has nothing to say"
     thread.call_soon(go.wait)
     threading.Timer(2, go.set).start()
-    thread.call(value(), what="close()")
+    thread.call(value(), "close()")
     [told] = caplog.messages
     assert re.match(
         r"close\(\) waits for dispycos's own thread.*, at .*threading.py:\d+: a task of Client\(local", told
@@ -235,7 +222,7 @@ def test_who_waits_for_a_loop_that_is_kept_is_told_by_what(
 
 def test_where_a_loop_runs_the_call_is_refused_with_the_way_out(thread: LoopThread) -> None:
     async def main() -> None:
-        thread.call(value(), what="result()")
+        thread.call(value(), "result()")
 
     with pytest.raises(RuntimeError, match=r"result\(\) would stop the event loop.*asyncio.to_thread"):
         asyncio.run(main())
@@ -243,7 +230,7 @@ def test_where_a_loop_runs_the_call_is_refused_with_the_way_out(thread: LoopThre
 
 def test_on_the_loop_itself_the_call_is_refused(thread: LoopThread) -> None:
     async def callback() -> None:
-        thread.call(value(), what="result()")
+        thread.call(value(), "result()")
 
     with pytest.raises(RuntimeError, match=r"result\(\) would wait for ever"):
         thread.call(callback())
@@ -253,7 +240,7 @@ def test_after_its_end_a_call_says_so() -> None:
     thread = LoopThread()
     thread.end()
     with pytest.raises(RuntimeError, match=r"result\(\): dispycos's loop has ended"):
-        thread.call(value(), what="result()")
+        thread.call(value(), "result()")
 
 
 def test_a_forked_child_has_a_loop_of_its_own_and_may_not_use_its_parents() -> None:
@@ -263,7 +250,7 @@ def test_a_forked_child_has_a_loop_of_its_own_and_may_not_use_its_parents() -> N
     child = os.fork()
     if not child:
         try:
-            parents.call(value(), what="result()")
+            parents.call(value(), "result()")
         except RuntimeError as error:
             os.write(writing, str(error).encode() + b"\n")
         os.write(writing, f"{loop_thread().call(value(5))}\n".encode())

@@ -18,7 +18,8 @@ import pytest
 from dispycos.actors.tasks import current
 from dispycos.actors.tasks.chunks import Chunk
 from dispycos.actors.tasks.items import total_of
-from dispycos.actors.tasks.map import FAILURES_MAX, Map, Wanted
+from dispycos.actors.tasks.map import Map
+from dispycos.actors.tasks.mapping import FAILURES_MAX, Wanted, Work
 from dispycos.actors.tasks.pacing import AHEAD_MAX, AHEAD_OF_CHUNKS_MAX, CHUNK_MAX, FIRST
 from dispycos.actors.tasks.record import Record
 from dispycos.errors import NotPicklable, RemoteError, TaskLost, TaskTerminated
@@ -113,7 +114,7 @@ class Bench:
         is_spread = len(iterables) > 1
         items: Iterator[Any] = zip(*iterables, strict=False) if is_spread else iter(iterables[0])
         how = Wanted({}, is_spread, total_of(iterables), chunksize=chunksize)
-        return Map(self.submit, self.function, items, how._replace(**wanted))
+        return Map(Work(self.submit, self.function, items, how._replace(**wanted)))
 
     @property
     def left(self) -> list[Handle]:
@@ -373,7 +374,7 @@ def test_an_argument_that_cannot_be_submitted_ends_the_tasks_and_is_heard() -> N
             return bench.submit(function, args, kwargs)
 
         with pytest.raises(NotPicklable, match="no such number") as info:
-            await anext(Map(submit, add, iter([0, 1, 2]), Wanted({}, False, chunksize=1)))
+            await anext(Map(Work(submit, add, iter([0, 1, 2]), Wanted({}, False, chunksize=1))))
         assert info.value.__notes__ == ["for the item 2"]
         assert [handle.terminated for handle in bench.handles] == [1, 1]
 
@@ -508,7 +509,7 @@ def test_before_it_is_known_how_long_one_takes_few_are_submitted_at_once(
         looks += 1
         return now
 
-    for place in ("map", "items"):
+    for place in ("mapping", "items"):
         monkeypatch.setattr(f"dispycos.actors.tasks.{place}.monotonic", look)
 
     async def scene() -> None:
@@ -567,7 +568,7 @@ def test_a_slow_iterable_sends_what_it_has_given_so_far() -> None:
 
 def test_a_fast_iterable_fills_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = count()  # an item takes 1.1 us, on a busy machine too, so that turns of 5 ms end amid chunks
-    for place in ("map", "items"):
+    for place in ("mapping", "items"):
         monkeypatch.setattr(f"dispycos.actors.tasks.{place}.monotonic", lambda: next(ticks) * 1.1e-6)
 
     async def scene() -> None:
@@ -637,7 +638,7 @@ def test_of_a_chunk_that_cannot_be_pickled_the_item_is_named() -> None:
             return bench.submit(function, args, kwargs)
 
         wanted = Wanted({}, False, chunksize=3, return_exceptions=True, ordered=True)
-        values = Map[Any, Any](submit, add, iter([1, "bad", 3]), wanted)
+        values = Map[Any, Any](Work(submit, add, iter([1, "bad", 3]), wanted))
         assert [(item, type(value)) async for item, value in values] == [
             (1, int), ("bad", NotPicklable), (3, int)
         ]  # fmt: skip
@@ -810,10 +811,10 @@ def test_values_can_be_taken_by_many_for_another_thread() -> None:
         taken: list[tuple[Any, Any]] = []
         with pytest.raises(ValueError, match="7 is odd"):
             while True:  # those that are there, which on a busy machine is one
-                taken += await values._batch()
+                taken += await values._work.batch()
         assert taken == [(2, 1), (4, 2), (6, 3)]
-        assert await values._batch() == []
-        assert await bench.map([])._batch() == []
+        assert await values._work.batch() == []
+        assert await bench.map([])._work.batch() == []
 
     play(scene)
 

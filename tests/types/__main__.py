@@ -19,7 +19,7 @@ from typing import NamedTuple
 import dispycos
 from dispycos.actors.client.sync_submitting import SyncOptioned
 from dispycos.actors.pool.future import Future
-from dispycos.actors.tasks.map import Failure
+from dispycos.actors.tasks.mapping import Failure
 from dispycos.actors.tasks.submitting import Optioned
 
 HERE = Path(__file__).parent

@@ -9,6 +9,7 @@ import pytest
 
 ACTORS = Path(__file__).parents[2] / "actors"
 SUBMITTING = ACTORS / "tasks" / "submitting.py"
+MAP = ACTORS / "tasks" / "map.py"
 SYNC = ACTORS / "client" / "sync_signatures.py"
 RUN = ACTORS / "client" / "program.py"
 
@@ -72,9 +73,9 @@ def test_each_way_to_start_a_task_knows_the_functions_that_submit_knows(
 
 
 def test_map_of_the_sync_style_knows_and_gives_what_that_of_the_async_one_does() -> None:
-    assert overloads(SYNC, "MapCall", "__call__") == overloads(SUBMITTING, "Submits", "map")
+    assert overloads(SYNC, "MapCall", "__call__") == overloads(MAP, "Maps", "map")
     of_sync = [line.replace("Sync", "") for line in returned(SYNC, "MapCall", "__call__")]
-    assert of_sync == returned(SUBMITTING, "Submits", "map")
+    assert of_sync == returned(MAP, "Maps", "map")
 
 
 def test_all_that_submit_gives_is_a_handle_of_the_value() -> None:
