@@ -101,6 +101,7 @@ BODIES = {
     "actors/sharing/locks.py",
     "actors/tasks/actor.py",
     "actors/tasks/handle.py",
+    "actors/tasks/task_future.py",
     "actors/tasks/cell.py",
     "actors/tasks/current.py",
     "actors/tasks/roles.py",  # the type of a loop

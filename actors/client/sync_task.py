@@ -22,10 +22,11 @@ from dispycos.values import wait_time
 from ..shipping.words import MissingCode
 from ..tasks.current import open_for, running_loop
 from ..tasks.ends import Outcome, Raised, Returned, plain
-from ..tasks.handle import Handle, T, bearable, is_cancellation, state_of
+from ..tasks.handle import Handle
 from ..tasks.record import Record
 from ..tasks.results import unpack_outcome
 from ..tasks.submitting import Task
+from ..tasks.task_future import T, bearable, is_cancellation, state_of
 from .loop_thread import thread_of, wait_until
 
 P = ParamSpec("P")

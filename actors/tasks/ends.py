@@ -71,6 +71,7 @@ PUBLIC = {
     "SyncSubmits": "SyncClient",
     "SyncTogether": "SyncClient",
     "Handle": "Task",
+    "TaskFuture": "Task",
     "Actor": "Task",
 }
 

@@ -14,10 +14,11 @@ from dispycos.protocol.addresses import Location
 from .current import current_host
 from .either_style import has_started
 from .ends import brief, plain
-from .handle import Handle, T
+from .handle import Handle
 from .map import Maps
 from .options import Options
 from .roles import Host
+from .task_future import T
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
