@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -311,7 +311,7 @@ def port_of(program: Program) -> int:
 def free_port() -> int:
     """For who has to know it before the start. The next one is free, too, and the kernel gives neither to who connects."""
     while True:
-        port = random.randrange(10_000, 30_000)
+        port = 10_000 + secrets.randbelow(20_000)  # whatever a test has seeded
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as next_one:
             one.bind(("127.0.0.1", port))
             next_one.bind(("127.0.0.1", port + 1))
