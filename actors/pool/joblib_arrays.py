@@ -14,7 +14,7 @@ import tempfile
 import weakref
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from .kept import Kept, Missing, install, keep_only, value_of
+from .kept import Kept, Missing, keep, keep_only, value_of
 
 SHARED_MEMORY = "/dev/shm"
 OF_PROCESS = "/proc/"  # where files without a name are found, as long as it has them open
@@ -37,7 +37,7 @@ class Stored:
     def open(self) -> bool:
         """False: the file is not on this host, or not for this user."""
         try:
-            install(self.key, self.mapping.open, (self.path, self.mode))
+            keep(self.key, self.mapping.open(self.path, self.mode))
         except OSError:
             return False
         return True

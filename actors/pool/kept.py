@@ -23,7 +23,7 @@ class Missing(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a server gets by install(): `make(*args)`, once."""
+    """What a server gets by Install: `make(*args)`, once."""
 
     key: str
     make: Callable[..., Any]
@@ -34,14 +34,8 @@ def kept(make: Callable[..., Any], *args: Any) -> Kept:
     return Kept(secrets.token_hex(8), make, args)
 
 
-def install(key: str, make: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """On a server."""
-    if key not in _kept:
-        _kept[key] = make(*args)
-
-
 class Install:
-    """The task that does so, called with the arguments. In errors it has the name of what makes it, which may suspend."""
+    """The task that makes it, called with the arguments. In errors it has the name of what makes it, which may suspend."""
 
     def __init__(self, missing: Kept) -> None:
         self.key = missing.key
@@ -64,6 +58,10 @@ class Install:
 
     def _resume(self, value: Generator[Any, Any, Any]) -> Generator[Any, Any, None]:
         _kept[self.key] = yield value
+
+
+def keep(key: str, value: Any) -> None:
+    _kept[key] = value
 
 
 def value_of(key: str) -> Any:

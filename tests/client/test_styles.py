@@ -116,12 +116,6 @@ def test_map_says_which_iterables_it_reads(client: Any, given: Any) -> None:
         client.map(double, client.submit(double, 1))
 
 
-def test_what_map_does_not_know_may_be_meant_for_the_function(client: Any) -> None:
-    for some in (client, client.options(retries=1)):
-        with pytest.raises(TypeError, match=r"map\(\) has no option scale; .* kwargs=\{'scale': ...\}"):
-            some.map(double, [1], scale=2)
-
-
 def test_one_that_is_open_is_entered_no_more_and_one_that_was_closed_says_so_in_each_call(
     client: Any,
 ) -> None:

@@ -174,16 +174,6 @@ def test_gather_of_a_list_says_where_the_star_goes(client: SyncClient) -> None:
         client.gather([client.submit(double, 1)])  # type: ignore[call-overload]
 
 
-def test_map_has_what_the_async_one_has(client: SyncClient) -> None:
-    values = client.map(fail, ["a", "b"], return_exceptions=True)
-    assert len(values) == 2 and repr(values) == "<Map of fail: not begun>"
-    assert [type(error) for _, error in values] == [KeyError] * 2
-    assert sorted(item for item, _ in values.failures) == ["a", "b"]
-    assert "2 of 2 done, 2 failed" in values._repr_html_() and values
-    with pytest.raises(TypeError, match="no len"):
-        len(client.map(double, iter([])))
-
-
 def test_the_iterable_of_a_map_may_wait_for_its_values(client: SyncClient) -> None:
     """As a crawler's: what it finds is what it looks at next."""
     found: queue.SimpleQueue[int | None] = queue.SimpleQueue()

@@ -22,7 +22,7 @@ import dispycos
 from dispycos.actors.pool import joblib_arrays, joblib_backend
 from dispycos.actors.pool.joblib_arrays import Arrays
 from dispycos.actors.pool.joblib_backend import DispycosBackend
-from dispycos.actors.pool.kept import Missing, install
+from dispycos.actors.pool.kept import Install, Missing
 
 
 def batch_of(*calls: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> BatchedCalls:
@@ -83,7 +83,7 @@ def test_where_the_file_is_not_the_array_is_missed_until_it_is_sent(arrays: Arra
     for stored in batch.stored.values():
         os.unlink(stored.path)
     assert batch() == Missing(kept.key)
-    install(*kept)
+    Install(kept)(*kept.args)
     ((found, _),) = batch()
     assert numpy.array_equal(found, large) and not found.flags.writeable
 
@@ -111,7 +111,7 @@ def test_where_another_file_has_its_name_it_is_sent_and_read_only(arrays: Arrays
     (tmp_path / "output").write_bytes(b"something else")
     (kept,) = arrays.kept.values()
     assert batch() == Missing(kept.key)
-    install(*kept)
+    Install(kept)(*kept.args)
     ((found, _),) = batch()
     assert not found.flags.writeable
 

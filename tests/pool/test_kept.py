@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispycos.actors.pool.kept import After, Missing, install, kept
+from dispycos.actors.pool.kept import After, Install, Missing, kept
 
 
 def test_a_call_runs_only_where_what_it_needs_is_kept() -> None:
@@ -10,8 +10,8 @@ def test_a_call_runs_only_where_what_it_needs_is_kept() -> None:
     setup = kept(made.append, "once")
     call = After(setup.key, divmod)
     assert call(7, 2) == Missing(setup.key)
-    install(*setup)
-    install(*setup)
+    Install(setup)(*setup.args)
+    Install(setup)(*setup.args)
     assert call(7, 2) == (3, 1)
     assert made == ["once"]
 
@@ -20,11 +20,11 @@ def test_one_that_fails_is_made_again_when_it_is_asked_for_again() -> None:
     given = iter([0, 1])
     setup = kept(lambda: 1 // next(given))
     try:
-        install(*setup)
+        Install(setup)(*setup.args)
     except ZeroDivisionError:
         pass
     assert After(setup.key, int)() == Missing(setup.key)
-    install(*setup)
+    Install(setup)(*setup.args)
     assert After(setup.key, int)() == 0
 
 
