@@ -99,11 +99,12 @@ def _identity(path: str) -> tuple[int, str]:
 
 
 class Batch:
-    """joblib's own batch, on a server that has its arrays."""
+    """joblib's own batch, on a server that has its arrays; `threads`: within each call, None: as its server has it."""
 
     def __init__(self, calls: Any, stored: dict[str, Stored]) -> None:
         self.calls = calls
         self.stored = stored
+        self.threads: int | None = None
         self.program = _program
         self.alive = sorted(_alive.union(stored))  # other arrays of this program are not needed any more
         function = calls.items[0][0] if calls.items else calls
@@ -119,7 +120,12 @@ class Batch:
                 (function, tuple(map(_found, args)), {name: _found(value) for name, value in kwargs.items()})
                 for function, args, kwargs in self.calls.items
             ]
-        return self.calls()
+        if self.threads is None:
+            return self.calls()
+        from .inner_threads import limited_to
+
+        with limited_to(self.threads):
+            return self.calls()
 
 
 def _found(value: Any) -> Any:

@@ -13,6 +13,7 @@ from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBacken
 from dispycos.errors import NotPicklable
 
 from ..tasks.ends import plain
+from . import inner_threads
 from .executor import OPTIONS, Executor
 from .future import Future
 from .joblib_arrays import Arrays
@@ -45,11 +46,14 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     """
 
     supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
     default_n_jobs = -1
     _effective_batch_size: int
 
-    def __init__(self, nesting_level: int | None = None, **options: Any) -> None:
-        super().__init__(nesting_level=nesting_level)
+    def __init__(
+        self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any
+    ) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self.backend_kwargs = options
         self._options = options
         self._workers: Executor | None = None
@@ -84,6 +88,8 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         n_jobs = self.effective_n_jobs(n_jobs)
         if is_sequential:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if self.inner_max_num_threads is not None:
+            inner_threads.must_be_possible()
         self.parallel = parallel
         self._n_jobs = n_jobs
         self._array_options = max_nbytes if mmap_mode is not None else None, mmap_mode or "r", temp_folder
@@ -108,6 +114,7 @@ class DispycosBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         assert self._workers is not None and self._arrays is not None and self._callbacks is not None
         calls = self._workers._calls
         batch = self._arrays.put_into(func)
+        batch.threads = self.inner_max_num_threads
         calls.kept.update({key: self._arrays.kept[key] for key in batch.stored})
         future = self._workers.submit(batch)
         if callback is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import joblib
 import numpy
 import pytest
+import threadpoolctl
 from joblib.parallel import BatchedCalls, FallbackToBackend, SequentialBackend
 
 import dispycos
@@ -153,6 +155,31 @@ def test_one_server_is_no_reason_to_run_calls_in_the_program(monkeypatch: pytest
     assert backend.effective_n_jobs(-1) == 1 and backend.configure(-1) == 2
     with pytest.raises(FallbackToBackend):
         backend.configure(1)
+
+
+def threads_now() -> tuple[str | None, list[int]]:
+    pools = threadpoolctl.threadpool_info()
+    return os.environ.get("OMP_NUM_THREADS"), [pool["num_threads"] for pool in pools]
+
+
+def test_libraries_have_as_many_threads_as_a_program_says_while_its_calls_run() -> None:
+    before = threads_now()
+    dispycos.register_joblib()
+    with joblib.parallel_config(backend="dispycos", inner_max_num_threads=3, local=True):
+        found = joblib.Parallel(n_jobs=2)(joblib.delayed(threads_now)() for _ in range(2))
+    assert before[1], "numpy has some"
+    assert found == [("3", [3] * len(before[1]))] * 2
+    assert threads_now() == before
+
+
+def test_threads_that_nobody_can_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joblib_backend, "_servers_of", lambda _: 2)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs threadpoolctl, .* pip install 'dispycos\[joblib\]'"
+    ):
+        DispycosBackend(inner_max_num_threads=2).configure(2)
+    assert DispycosBackend().configure(2) == 2
 
 
 def test_batches_grow_fourfold_while_they_take_next_to_no_time() -> None:
