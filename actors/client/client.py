@@ -17,8 +17,7 @@ from dispycos.errors import NotScheduled, TaskLost
 from dispycos.habits import CLIENT, hint
 from dispycos.living import refuse_in_server, wants_tasks_here
 from dispycos.protocol.addresses import Location
-from dispycos.values import flag as _flag
-from dispycos.values import positive_seconds, wait_time
+from dispycos.values import flag, positive_seconds, wait_time
 
 from ..tasks.current import host_of, running_loop
 from ..tasks.ends import brief, plain
@@ -123,7 +122,7 @@ class Client(Submits, Together, ClusterCalls):
             raise TypeError(
                 f"secret_file must be the path of a file (str or PathLike), not {type(secret_file).__name__}"
             )
-        self._is_local = wants_tasks_here() if local is None else _flag(local, "local")
+        self._is_local = wants_tasks_here() if local is None else flag(local, "local")
         # Imported late: it takes as long as the imports of the process that is started ahead, on another CPU.
         if self._is_local:
             Waiting.end_ahead()
@@ -140,13 +139,13 @@ class Client(Submits, Together, ClusterCalls):
             name or program_name(),
             allocations(nodes),
             positive_seconds(pulse_interval, "pulse_interval"),
-            _flag(abandon_zombie_nodes, "abandon_zombie_nodes"),
+            flag(abandon_zombie_nodes, "abandon_zombie_nodes"),
             self._setup(node_setup, "node_setup"),
             self._setup(server_setup, "server_setup"),
-            _flag(disable_nodes, "disable_nodes"),
-            _flag(disable_servers, "disable_servers"),
-            _flag(restart_servers, "restart_servers"),
-            _flag(cleanup, "cleanup"),
+            flag(disable_nodes, "disable_nodes"),
+            flag(disable_servers, "disable_servers"),
+            flag(restart_servers, "restart_servers"),
+            flag(cleanup, "cleanup"),
             folder_of(dest_path),
             size_of(max_file_size),
         )

@@ -144,13 +144,8 @@ class LoopThread:
     def may_wait(self, what: str = "") -> None:
         """Raise RuntimeError where the caller's thread cannot wait for this loop; `what` it called is named."""
         what = what or "a call that waits"
+        self.must_be_elsewhere(what)
         here = running_loop()
-        if self.is_here:
-            raise RuntimeError(
-                f"{what} would wait for ever: this is a callback, or a task of Client(local=True), on dispycos's own loop, which "
-                f"has to go on meanwhile; hand over to another thread (queue.Queue), or use what the callback is given; a "
-                f"task is an `async def` and awaits"
-            )
         if here is not None and not is_cell():
             raise RuntimeError(
                 f"{what} would stop the event loop that runs in this thread (as in an async def): use "
@@ -160,6 +155,15 @@ class LoopThread:
             raise _is_parents(what)
         if self.has_ended:
             raise RuntimeError(f"{what}: dispycos's loop has ended, as the program ends")
+
+    def must_be_elsewhere(self, what: str) -> None:
+        """Raise RuntimeError in its own thread, for which `what` was called would wait."""
+        if self.is_here:
+            raise RuntimeError(
+                f"{what} would wait for ever: this is a callback, or a task of Client(local=True), on dispycos's own loop, which "
+                f"has to go on meanwhile; hand over to another thread (queue.Queue), or use what the callback is given; a "
+                f"task is an `async def` and awaits"
+            )
 
     def end(self) -> None:
         """End it in good order: clients that were left open are told of, and give their servers back. For the program's end."""

@@ -16,9 +16,9 @@ from ..tasks.signatures import (
     Co,
     D,
     Gen,
-    Kept,
     Method,
     Opts,
+    OptsAll,
     P,
     R,
     S,
@@ -164,23 +164,23 @@ class MapCall(Protocol):
     @overload
     def __call__(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Opts]) -> SyncMap[tuple[A, B, C], R]: ...  # noqa: E501
     @overload
-    def __call__(self, f: Begins1[A, P, Co[R]], a: Iterable[A], /, **o: Unpack[Kept]) -> SyncMap[A, R | Exception]: ...
+    def __call__(self, f: Begins1[A, P, Co[R]], a: Iterable[A], /, **o: Unpack[OptsAll]) -> SyncMap[A, R | Exception]: ...
     @overload
-    def __call__(self, f: Begins1[A, P, Gen[Y, S, R]], a: Iterable[A], /, **o: Unpack[Kept]) -> SyncMap[A, R | Exception]: ...
+    def __call__(self, f: Begins1[A, P, Gen[Y, S, R]], a: Iterable[A], /, **o: Unpack[OptsAll]) -> SyncMap[A, R | Exception]: ...
     @overload
-    def __call__(self, f: Begins1[A, P, R], a: Iterable[A], /, **o: Unpack[Kept]) -> SyncMap[A, R | Exception]: ...
+    def __call__(self, f: Begins1[A, P, R], a: Iterable[A], /, **o: Unpack[OptsAll]) -> SyncMap[A, R | Exception]: ...
     @overload
-    def __call__(self, f: Begins2[A, B, P, Co[R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> SyncMap[tuple[A, B], R | Exception]: ...  # noqa: E501
+    def __call__(self, f: Begins2[A, B, P, Co[R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[OptsAll]) -> SyncMap[tuple[A, B], R | Exception]: ...  # noqa: E501
     @overload
-    def __call__(self, f: Begins2[A, B, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> SyncMap[tuple[A, B], R | Exception]: ...  # noqa: E501
+    def __call__(self, f: Begins2[A, B, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[OptsAll]) -> SyncMap[tuple[A, B], R | Exception]: ...  # noqa: E501
     @overload
-    def __call__(self, f: Begins2[A, B, P, R], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> SyncMap[tuple[A, B], R | Exception]: ...  # noqa: E501
+    def __call__(self, f: Begins2[A, B, P, R], a: Iterable[A], b: Iterable[B], /, **o: Unpack[OptsAll]) -> SyncMap[tuple[A, B], R | Exception]: ...  # noqa: E501
     @overload
-    def __call__(self, f: Begins3[A, B, C, P, Co[R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> SyncMap[tuple[A, B, C], R | Exception]: ...  # noqa: E501
+    def __call__(self, f: Begins3[A, B, C, P, Co[R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[OptsAll]) -> SyncMap[tuple[A, B, C], R | Exception]: ...  # noqa: E501
     @overload
-    def __call__(self, f: Begins3[A, B, C, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> SyncMap[tuple[A, B, C], R | Exception]: ...  # noqa: E501
+    def __call__(self, f: Begins3[A, B, C, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[OptsAll]) -> SyncMap[tuple[A, B, C], R | Exception]: ...  # noqa: E501
     @overload
-    def __call__(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> SyncMap[tuple[A, B, C], R | Exception]: ...  # noqa: E501
+    def __call__(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[OptsAll]) -> SyncMap[tuple[A, B, C], R | Exception]: ...  # noqa: E501
     @overload
     def __call__(self, f: Callable[..., Any], a: Iterable[Any], b: Iterable[Any], c: Iterable[Any], d: Iterable[Any], /, *e: Iterable[Any], **o: Any) -> SyncMap[Any, Any]: ...  # noqa: E501
 # fmt: on

@@ -18,7 +18,7 @@ from dispycos.notices import counted, listing
 from dispycos.protocol.addresses import Location
 
 from ..client.in_process import Lease
-from ..client.loop_thread import loop_thread
+from ..client.loop_thread import LoopThread, loop_thread
 from ..tasks.calling import name_of
 from ..tasks.ends import without_our_frames
 from ..tasks.options import Options
@@ -56,8 +56,8 @@ class Calls:
         retries: int,
         setup: Kept | None,
     ) -> None:
-        self._thread = loop_thread()
-        self._loop = self._thread.loop
+        self.thread: LoopThread = loop_thread()
+        self._loop = self.thread.loop
         self._cluster = cluster
         self._made_at = made_at
         self.max_workers = max_workers
@@ -102,7 +102,7 @@ class Calls:
                 future._call = None
                 future._is_withdrawn = True
                 return True
-        if future._handle is None and not future.done() and not self.is_on_loop():
+        if future._handle is None and not future.done() and not self.thread.is_here:
             future._wait_for_task()  # it is just being handed over
         handle, lease = future._handle, self._lease
         if handle is None or lease is None:
@@ -168,10 +168,6 @@ class Calls:
             len(self._given) + sum(future._call is not None for future in list(self._waiting)), "call"
         )
         return f"{self._made_at}: {under_way} under way{', shut down' if self._is_shut else ''}"
-
-    def is_on_loop(self) -> bool:
-        """Whether this is the loop's own thread, as in a callback of a future, or a task of Client(local=True)."""
-        return self._thread.is_here
 
     # --- on the loop ---
 
@@ -246,7 +242,7 @@ class Calls:
         try:
             end()
         except BaseException as error:  # the standard library catches Exception
-            self._thread.report("a callback of a future", error)
+            self.thread.report("a callback of a future", error)
 
     def _claim(self, future: Future[Any]) -> Call | None:
         """Its call, which nobody may withdraw from us any more; None: somebody has."""

@@ -216,11 +216,8 @@ class Executor(concurrent.futures.Executor):
         """
         if self._calls.ended.is_set():  # in a __del__ at the program's end perhaps, where little else is left
             return
-        if wait and self._calls.is_on_loop():
-            raise RuntimeError(
-                "shutdown(wait=True) cannot be called in a callback of a future, or a task of Client(local=True): its thread "
-                "is waited for"
-            )
+        if wait:
+            self._calls.thread.must_be_elsewhere("shutdown(wait=True)")
         self._calls.shut(cancel=cancel_futures)
         if wait:
             self._wait("info")
@@ -275,7 +272,7 @@ class Executor(concurrent.futures.Executor):
             self.shutdown(wait=True)
         else:  # nobody expects to wait
             self.shutdown(wait=False)
-            if not self._calls.is_on_loop():
+            if not self._calls.thread.is_here:
                 self._wait("warning")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dispycos.values import wait_time
 
-from ..client.loop_thread import wait_until
+from ..client.loop_thread import LoopThread, wait_until
 from ..tasks.calling import name_of
 from ..tasks.ends import plain
 
@@ -27,8 +27,9 @@ class Withdraws(Protocol):
     def withdraw(self, future: Any) -> bool:
         """Whether no server has it: then none will."""
 
-    def is_on_loop(self) -> bool:
-        """Whether this is the thread that settles futures."""
+    @property
+    def thread(self) -> LoopThread:
+        """That settles futures."""
 
 
 class Event(threading.Event):
@@ -66,19 +67,19 @@ class Future(concurrent.futures.Future[T]):
     @plain
     def result(self, timeout: float | None = None) -> T:
         """What the call returned, or raises what it raised; TimeoutError after `timeout` seconds."""
-        self._wait(wait_time(timeout, "result(): timeout"))
+        self._wait(wait_time(timeout, "result(): timeout"), "result()")
         return super().result(0)
 
     @plain
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None; waits as result()."""
-        self._wait(wait_time(timeout, "exception(): timeout"))
+        self._wait(wait_time(timeout, "exception(): timeout"), "exception()")
         return super().exception(0)
 
-    def _wait(self, timeout: float | None) -> None:
+    def _wait(self, timeout: float | None, what: str) -> None:
         if self.done():
             return
-        self._may_wait()
+        self._calls.thread.must_be_elsewhere(f"{self.name}: {what}")
         with self._condition:
             has_ended = wait_until(partial(self._condition.wait_for, self.done), timeout)
         if not has_ended:
@@ -110,16 +111,9 @@ class Future(concurrent.futures.Future[T]):
             raise error
         return self._handle
 
-    def _may_wait(self) -> None:
-        if self._calls.is_on_loop():
-            raise RuntimeError(
-                "a callback of a future, or a task of Client(local=True), cannot wait for a future: its thread has to go on "
-                "meanwhile; hand over to another thread (queue.Queue), or give that future a callback"
-            )
-
     def _wait_for_task(self) -> None:
         """Until the client has it, or it has ended."""
-        self._may_wait()
+        self._calls.thread.must_be_elsewhere(f"{self.name}: its task")
         self._wanted = here = threading.Event()  # first this, then the look: it may be handed over meanwhile
         self.add_done_callback(lambda _: here.set())
         if self._handle is None:

@@ -28,6 +28,10 @@ class EitherStyle(ABC, Generic[TaskT, OptionedT]):
     _options = PLAIN
 
     @abstractmethod
+    def _here(self) -> object:
+        """Raises NotScheduled if nothing can be submitted."""
+
+    @abstractmethod
     def _run(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
     ) -> TaskT: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
@@ -21,7 +20,7 @@ from .passing import has_handles
 from .styles import AsyncOneByOne, OneByOne
 
 if TYPE_CHECKING:
-    from .signatures import A, B, Begins1, Begins2, Begins3, C, Co, Gen, Kept, Opts, P, R, S, Y
+    from .signatures import A, B, Begins1, Begins2, Begins3, C, Co, Gen, Opts, OptsAll, P, R, S, Y
 
 ItemT = TypeVar("ItemT")
 ValueT = TypeVar("ValueT")
@@ -93,10 +92,6 @@ async def _give(work: Work) -> AsyncGenerator[tuple[Any, Any], None]:
 class Maps(EitherStyle[TaskT, OptionedT]):
     """What has the async map."""
 
-    @abstractmethod
-    def _here(self) -> object:
-        """Raises NotScheduled if nothing can be submitted."""
-
     # fmt: off
     @overload
     def map(self, f: Begins1[A, P, Co[R]], a: Iterable[A], /, **o: Unpack[Opts]) -> Map[A, R]: ...
@@ -117,23 +112,23 @@ class Maps(EitherStyle[TaskT, OptionedT]):
     @overload
     def map(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Opts]) -> Map[tuple[A, B, C], R]: ...  # noqa: E501
     @overload
-    def map(self, f: Begins1[A, P, Co[R]], a: Iterable[A], /, **o: Unpack[Kept]) -> Map[A, R | Exception]: ...
+    def map(self, f: Begins1[A, P, Co[R]], a: Iterable[A], /, **o: Unpack[OptsAll]) -> Map[A, R | Exception]: ...
     @overload
-    def map(self, f: Begins1[A, P, Gen[Y, S, R]], a: Iterable[A], /, **o: Unpack[Kept]) -> Map[A, R | Exception]: ...
+    def map(self, f: Begins1[A, P, Gen[Y, S, R]], a: Iterable[A], /, **o: Unpack[OptsAll]) -> Map[A, R | Exception]: ...
     @overload
-    def map(self, f: Begins1[A, P, R], a: Iterable[A], /, **o: Unpack[Kept]) -> Map[A, R | Exception]: ...
+    def map(self, f: Begins1[A, P, R], a: Iterable[A], /, **o: Unpack[OptsAll]) -> Map[A, R | Exception]: ...
     @overload
-    def map(self, f: Begins2[A, B, P, Co[R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
+    def map(self, f: Begins2[A, B, P, Co[R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[OptsAll]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
     @overload
-    def map(self, f: Begins2[A, B, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
+    def map(self, f: Begins2[A, B, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], /, **o: Unpack[OptsAll]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
     @overload
-    def map(self, f: Begins2[A, B, P, R], a: Iterable[A], b: Iterable[B], /, **o: Unpack[Kept]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
+    def map(self, f: Begins2[A, B, P, R], a: Iterable[A], b: Iterable[B], /, **o: Unpack[OptsAll]) -> Map[tuple[A, B], R | Exception]: ...  # noqa: E501
     @overload
-    def map(self, f: Begins3[A, B, C, P, Co[R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
+    def map(self, f: Begins3[A, B, C, P, Co[R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[OptsAll]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
     @overload
-    def map(self, f: Begins3[A, B, C, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
+    def map(self, f: Begins3[A, B, C, P, Gen[Y, S, R]], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[OptsAll]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
     @overload
-    def map(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[Kept]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
+    def map(self, f: Begins3[A, B, C, P, R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **o: Unpack[OptsAll]) -> Map[tuple[A, B, C], R | Exception]: ...  # noqa: E501
     @overload
     def map(self, f: Callable[..., Any], a: Iterable[Any], b: Iterable[Any], c: Iterable[Any], d: Iterable[Any], /, *e: Iterable[Any], **o: Any) -> Map[Any, Any]: ...  # noqa: E501
     # fmt: on

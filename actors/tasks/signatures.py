@@ -55,7 +55,9 @@ class Opts(AnyMap, total=False):
     return_exceptions: Literal[False]
 
 
-class Kept(AnyMap):
+class OptsAll(AnyMap):
+    """An exception is a value, too."""
+
     return_exceptions: bool
 
 

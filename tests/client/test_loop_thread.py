@@ -166,11 +166,11 @@ def test_a_call_that_would_end_a_thread_is_told_and_the_next_have_their_turn(
 class Nobody:
     """Has calls, and hands them to nobody."""
 
+    def __init__(self, thread: LoopThread) -> None:
+        self.thread = thread
+
     def withdraw(self, future: Any) -> bool:
         return True
-
-    def is_on_loop(self) -> bool:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ class Nobody:
     [
         lambda thread: thread.call(asyncio.sleep(20)),
         lambda thread: take(SimpleQueue(), 20),
-        lambda thread: Future(Nobody(), (abs, (), {})).result(20),
-        lambda thread: concurrent.futures.wait([Future(Nobody(), (abs, (), {}))], 20),
-        lambda thread: list(concurrent.futures.as_completed([Future(Nobody(), (abs, (), {}))], 20)),
+        lambda thread: Future(Nobody(thread), (abs, (), {})).result(20),
+        lambda thread: concurrent.futures.wait([Future(Nobody(thread), (abs, (), {}))], 20),
+        lambda thread: list(concurrent.futures.as_completed([Future(Nobody(thread), (abs, (), {}))], 20)),
     ],
 )
 def test_a_ctrl_c_that_does_not_wake_the_main_thread_ends_its_wait_nevertheless(
