@@ -97,6 +97,7 @@ class Work:
         self._pacing = Pacing(wanted.chunksize)
         self._turn_at = 0.0  # when the loop last had its turn
         self._read = 0
+        self._broken: Exception | None = None  # what the iterable raised: it is told behind the values of what came before
         self._unsent: list[Any] = []  # items that were read, fewer than go together
         self._again: deque[Piece] = deque()  # that a task gave back, or that are to be tried again
         self._pieces: dict[Handle[Any], Piece] = {}  # in flight
@@ -184,6 +185,8 @@ class Work:
                 await self._let_others()  # what was submitted leaves, and what has ended is heard of
             elif self._pieces or is_empty:
                 await self._wait()
+            elif self._broken is not None:
+                raise self._broken
             else:
                 return False
 
@@ -296,7 +299,7 @@ class Work:
         except Exception as error:
             read = counted(self._read + len(self._unsent) - before, "item")
             add_note(error, f"raised by the iterable that was given to map({self.name}), after {read}")
-            raise
+            self._broken, self._items.is_exhausted = error, True
         finally:
             self._read += len(self._unsent) - before
 

@@ -349,17 +349,40 @@ def test_an_interrupt_while_it_waits_ends_the_tasks_and_goes_on(kind: type[BaseE
     play(scene)
 
 
-def test_an_iterable_that_raises_midway_ends_the_tasks_and_is_heard() -> None:
+@pytest.mark.parametrize("ordered", [False, True])
+def test_what_an_iterable_raises_midway_is_told_behind_the_values_of_its_items(ordered: bool) -> None:
     async def scene() -> None:
         def breaks() -> Iterator[int]:
             yield from (1, 2)
             raise OSError("the disk is gone")
 
         bench = Bench()
+        values = bench.map(breaks(), ordered=ordered)
+        taken = asyncio.create_task(anext(values))
+        await wait_until(lambda: len(bench.handles) == 2)
+        for handle in bench.handles:
+            handle.end(sum(handle.args))
+        assert [await taken, await anext(values)] == [(1, 1), (2, 2)]
         with pytest.raises(OSError, match="the disk is gone") as info:
-            await anext(bench.map(breaks()))
+            await anext(values)
         assert info.value.__notes__ == ["raised by the iterable that was given to map(add), after 2 items"]
-        assert [(handle.args, handle.terminated) for handle in bench.handles] == [((1,), 1), ((2,), 1)]
+
+    play(scene)
+
+
+def test_when_a_call_fails_what_the_iterable_raises_later_is_not_waited_for() -> None:
+    async def scene() -> None:
+        def breaks() -> Iterator[int]:
+            yield from (1, 2)
+            raise OSError("the disk is gone")
+
+        bench = Bench()
+        taken = asyncio.create_task(anext(bench.map(breaks())))
+        await wait_until(lambda: len(bench.handles) == 2)
+        bench.handles[0].end(error=ValueError("one"))
+        with pytest.raises(ValueError, match="one"):
+            await taken
+        assert bench.handles[1].terminated == 1
 
     play(scene)
 

@@ -61,6 +61,14 @@ def is_coroutine(value: Any) -> bool:
     return kind is CoroutineType or (kind not in COMMON and isinstance(value, Coroutine))
 
 
+def _as_sent(generator: GeneratorType[Any, Any, Any], value: Any) -> Any:
+    """What a yield gives back; None where `yield from range(3)` stands, which takes nothing else."""
+    inner: Any = generator
+    while value is not None and isinstance(inner, GeneratorType):
+        inner = inner.gi_yieldfrom
+    return value if inner is None or hasattr(inner, "send") else None
+
+
 def _is_said_by_calls(value: Any) -> bool:
     """Of those that are there for what they do: yield handle.send(x)."""
     return value is None or type(value) is bool or (type(value) is int and value == 0)
@@ -268,7 +276,7 @@ class Execution(Between):
                 count += 1
                 try:
                     if isinstance(outcome, Returned):
-                        yielded = generators[-1].send(outcome.value)
+                        yielded = generators[-1].send(_as_sent(generators[-1], outcome.value))
                     else:
                         yielded = generators[-1].throw(self.as_thrown(outcome.error, generators[-1]))
                 except StopIteration as stop:

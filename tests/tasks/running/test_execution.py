@@ -347,11 +347,29 @@ def test_values_that_a_generator_yields_to_nobody_are_an_error(stage: BareStage)
     def called(n: int) -> Generator[Any, Any, None]:
         yield squares(n)
 
-    for function in (squares, called):
+    def delegated(n: int) -> Generator[Any, Any, None]:
+        yield from range(1, n)
+
+    for function in (squares, called, delegated):
         error = error_of(stage.run_one(function, 3))
         assert isinstance(error, TypeError)
         assert f"{function.__name__} yields values, as 1, which nobody gets" in str(error)
         assert "Return a list" in str(error)
+
+
+def test_a_plain_iterator_may_be_yielded_from(stage: BareStage) -> None:
+    async def coroutine(x: int) -> int:
+        return x
+
+    def generator() -> Generator[Any, Any, list[Any]]:
+        yield from [coroutine(1), 2, asyncio.sleep(0, "slept")]
+        return [(yield 3), (yield from inner())]
+
+    def inner() -> Generator[Any, Any, Any]:
+        yield from (4, 5)
+        return (yield 6)
+
+    assert stage.run_one(generator) == Returned([3, 6])
 
 
 def test_a_value_that_was_yielded_to_nobody_is_not_kept_and_need_not_be_shown(stage: BareStage) -> None:
