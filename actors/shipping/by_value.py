@@ -57,6 +57,12 @@ VARIABLE = {
 }
 KINDS = (TypeVar, ParamSpec, TypeVarTuple, NewType, ALIAS)
 STARS = {TypeVar: "", TypeVarTuple: "*", ParamSpec: "**"}
+# Of random numbers: a copy gives those that the first one gives.
+GENERATORS = {
+    ("random", "Random"),
+    ("numpy.random._generator", "Generator"),
+    ("numpy.random.mtrand", "RandomState"),
+}
 Reduction = tuple[Any, ...]
 BufferCallback = Callable[[PickleBuffer], bool]
 
@@ -73,6 +79,7 @@ class Names:
         self.looked_up: set[str] = set()  # by functions that travel by value, when they are called
         self.modules: set[str] = set()
         self.by_value = False  # it holds what plain pickle does not take
+        self.generators: list[Any] = []  # of random numbers, of which copies go
         self._force = force
         self._bound: dict[int, str] | None = None
         self._scopes: dict[int, _Scope] = {}
@@ -96,6 +103,10 @@ class Names:
             return self._reference(thing) or self._function(thing)
         if isinstance(thing, type):
             return self._reference(thing) or self._class(thing)
+        if isinstance(thing, types.MethodType | types.BuiltinMethodType) and (
+            found := self._own_method(thing)
+        ):
+            return found
         if isinstance(thing, types.MethodType | memoryview):
             return REDUCERS[type(thing)](thing)
         if (reducer := REDUCERS.get(type(thing))) is not None:
@@ -141,11 +152,22 @@ class Names:
 
     def _reduced(self, thing: Any) -> Any:
         """As pickle does it; who says that a name is enough is noted."""
+        if is_generator(thing):
+            self.generators.append(thing)
         reducer = copyreg.dispatch_table.get(type(thing))
         reduced = reducer(thing) if reducer is not None else thing.__reduce_ex__(PROTOCOL)
         if isinstance(reduced, str):
             self._note_named(thing, reduced)
         return reduced
+
+    def _own_method(self, method: Any) -> Reduction | None:
+        """`random.random` and the like, of a generator that its module has: servers have one of their own."""
+        owner, name = method.__self__, method.__name__
+        if not is_generator(owner):
+            return None
+        module = sys.modules[type(owner).__module__]
+        is_own = getattr(getattr(module, name, None), "__self__", None) is owner
+        return self._taken_apart((getattr, (module, name))) if is_own else None
 
     def _note_named(self, thing: Any, name: str) -> None:
         module = getattr(thing, "__module__", None)
@@ -231,6 +253,10 @@ class _Scope:
 
     def __reduce__(self) -> Reduction:
         return self._reduction
+
+
+def is_generator(thing: Any) -> bool:
+    return any((kind.__module__, kind.__name__) in GENERATORS for kind in type(thing).__mro__)
 
 
 def _find(module: Any, qualified: str) -> Any:

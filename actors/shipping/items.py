@@ -37,6 +37,7 @@ class Item:
     modules: frozenset[str] = frozenset()
     members: frozenset[str] = frozenset()  # names that it holds without its statements saying so
     error: str = ""
+    draws: bool = False  # a generator of random numbers goes with its value
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -136,7 +137,8 @@ class Items:
             if made is False or loop is not None:
                 return self._by_value(name, thing, loop)
             return self._from_source(name, thing, chain)
-        item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules))
+        draws = bool(names.generators)
+        item = Item(name, thing, (), data, frozenset(names.used), frozenset(names.modules), draws=draws)
         if name in names.used:  # a TypeVar pickles as its own name
             why = f"{name} refers to itself by a name whose statement is not known"
             return self._from_source(name, thing, chain) if chain else Item(name, thing, error=why)

@@ -5,6 +5,7 @@ Plain C pickle (2 us); C pickle that asks by_value.py how each thing is to go; d
 
 import copyreg
 import io
+import logging
 import pickle
 import sys
 from collections.abc import Callable, Mapping
@@ -22,7 +23,9 @@ from .words import MissingCode, ShippingError
 OUT_OF_BAND_MIN = 16 << 10
 OUT_OF_BAND_MAX = BUFFERS_MAX - 1  # buffers, beside the stream
 COPIED_MAX = 1 << 20  # bytes of a call up to which its buffers are copied when it is submitted
+DRAWS = b"\x06Random", b"numpy.random._pickle"  # in the pickle of a generator of random numbers
 LINKS = ("__cause__", "__context__", "__suppress_context__", "__notes__")
+log = logging.getLogger(__name__)
 LINKED_MAX = 100  # errors of a chain: pickling nests with each
 
 
@@ -79,11 +82,42 @@ def _dumps(value: Any, what: Any) -> Payload:
     buffers: list[pickle.PickleBuffer] = []
     try:
         stream = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
-        return stream if not buffers else _with_large_buffers(value)
+        if isinstance(what, str) or not any(mark in stream for mark in DRAWS):
+            return stream if not buffers else _with_large_buffers(value)
     except Exception:  # edge of user code (__reduce__, __getstate__): the slow ways tell
         pass
-    large = LargeBuffers()
-    return large.payload(dumps_slowly(value, Names(sys.modules["__main__"]), what, large))
+    large, names = LargeBuffers(), Names(sys.modules["__main__"])
+    payload = large.payload(dumps_slowly(value, names, what, large))
+    if not isinstance(what, str):
+        for generator in names.generators:
+            repeated.look_at(generator, what)
+    return payload
+
+
+class Repeated:
+    """Tells, once, of a generator of random numbers that goes to several calls as it is: Python's own map() would use it up."""
+
+    def __init__(self) -> None:
+        self._last: Any = None
+        self._state: Any = None
+        self._is_told = False
+
+    def look_at(self, generator: Any, function: Any) -> None:
+        if self._is_told:
+            return
+        last, before = self._last, self._state
+        self._last, self._state = generator, pickle.dumps(generator, PROTOCOL)
+        if generator is last and self._state == before:
+            self._is_told = True
+            log.warning(
+                "calls of %s get copies of one generator of random numbers (%s), and draw the same: "
+                "give each call a seed of its own (numpy: rng.spawn(n))",
+                getattr(function, "__name__", type(function).__name__),
+                type(generator).__name__,
+            )
+
+
+repeated = Repeated()
 
 
 def _with_large_buffers(value: Any) -> Payload:

@@ -9,7 +9,7 @@ import linecache
 import logging
 import marshal
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -31,6 +31,7 @@ from .words import CodeBundle, CodeRequest, ModuleSource, Statement, Value
 Errors = list[tuple[str, str]]  # names that cannot be sent, and why
 Found = dict[str, Item | None]  # how names travel; None: the client does not have it (yet)
 
+log = logging.getLogger(__name__)
 LAST = 1 << 61  # the order of values that no statement defines
 ABSENT = object()
 
@@ -53,6 +54,7 @@ class Snapshot:
         self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
         self._specs: dict[str, Any] = {}
         self._edited: dict[str, int] = {}  # those, when they were sent
+        self._drawn: Counter[str] = Counter()  # what draws random numbers: to how many servers it went
 
     @classmethod
     def of_main(cls) -> "Snapshot":
@@ -101,6 +103,9 @@ class Snapshot:
             self._track(found, modules)
             optional = {*settings, *(u for n, item in items.items() if n not in wanted for u in item.units)}
             have = set(request.have)
+            for item in items.values():
+                if item.draws and item.value_hash not in have:
+                    self._tell_who_draws(item.name)
             return CodeBundle(
                 main_version=version,
                 since=request.main_version,
@@ -112,6 +117,15 @@ class Snapshot:
                 main=None if request.main_version else self._info,
                 errors=errors + module_errors,
                 data=[self._modules.data(module, path) for module, path in request.data],
+            )
+
+    def _tell_who_draws(self, name: str) -> None:
+        self._drawn[name] += 1
+        if self._drawn[name] == 2:
+            log.warning(
+                "%s draws random numbers, and goes to each server as it is in the program: they draw the same ones. Make one "
+                "in the function, as numpy.random.default_rng(), or give each call a seed",
+                name,
             )
 
     def _same_modules(self, specs: dict[str, Any]) -> bool:

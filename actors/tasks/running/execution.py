@@ -61,7 +61,7 @@ def is_coroutine(value: Any) -> bool:
     return kind is CoroutineType or (kind not in COMMON and isinstance(value, Coroutine))
 
 
-def _as_sent(generator: GeneratorType[Any, Any, Any], value: Any) -> Any:
+def _as_sent(generator: Generator[Any, Any, Any], value: Any) -> Any:
     """What a yield gives back; None where `yield from range(3)` stands, which takes nothing else."""
     inner: Any = generator
     while value is not None and isinstance(inner, GeneratorType):
