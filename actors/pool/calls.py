@@ -42,7 +42,6 @@ class Calls:
 
     Parameters
     ----------
-    made_at: the line that made the Executor.
     max_workers: calls that servers have at a time; None: as many as there is room for.
     retries: how often a call is started again that was lost with its server.
     setup: what a server has to have before its first call; None: nothing.
@@ -51,7 +50,6 @@ class Calls:
     def __init__(
         self,
         cluster: Cluster,
-        made_at: str,
         max_workers: int | None,
         retries: int,
         setup: Kept | None,
@@ -59,7 +57,6 @@ class Calls:
         self.thread: LoopThread = loop_thread()
         self._loop = self.thread.loop
         self._cluster = cluster
-        self._made_at = made_at
         self.max_workers = max_workers
         self._retries = retries
         self._setup = setup
@@ -161,13 +158,13 @@ class Calls:
         names = [name_of(call[0]) for call in calls if call is not None]
         names += [future._handle.name for future in list(self._given) if future._handle is not None]
         what = listing(names) if names else "its servers to be given back"
-        return f"the Executor made in {self._made_at} waits for {what}; Ctrl-C, or its terminate_workers(), ends that"
+        return f"the Executor made in {self._cluster.made_at} waits for {what}; Ctrl-C, or its terminate_workers(), ends that"
 
     def __str__(self) -> str:
         under_way = counted(
             len(self._given) + sum(future._call is not None for future in list(self._waiting)), "call"
         )
-        return f"{self._made_at}: {under_way} under way{', shut down' if self._is_shut else ''}"
+        return f"{self._cluster.made_at}: {under_way} under way{', shut down' if self._is_shut else ''}"
 
     # --- on the loop ---
 

@@ -60,7 +60,7 @@ class Cluster:
     def __init__(self, options: Mapping[str, Any], client: SyncClient | None, made_at: str) -> None:
         self._options = options
         self._client = client
-        self._made_at = made_at
+        self.made_at = made_at
         self._shared: Shared | None = None
 
     def at_hand(self) -> Lease | None:
@@ -87,7 +87,7 @@ class Cluster:
                 await asyncio.sleep(0)
                 continue
             if shared is None:
-                shared = Shared(self._options, self._made_at)
+                shared = Shared(self._options, self.made_at)
                 _shared.setdefault(asyncio.get_running_loop(), []).append(shared)
             self._join(shared)
             await asyncio.shield(shared.scheduled)

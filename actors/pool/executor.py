@@ -127,8 +127,7 @@ class Executor(concurrent.futures.Executor):
                 no_keyword(f"Executor() has no parameter {unknown[0]!r}", unknown[0], OF_EXECUTOR)
             )
         self._calls = Calls(
-            Cluster(options, client, place := place_of_caller()),
-            place,
+            Cluster(options, client, place_of_caller()),
             _max_workers(max_workers),
             count(retries),
             None if initializer is None else kept(initializer, *initargs),
