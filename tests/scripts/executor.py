@@ -7,7 +7,6 @@ import logging
 import os
 import queue
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -15,7 +14,7 @@ import traceback
 import weakref
 from pathlib import Path
 
-from scenarios import raises
+from scenarios import chosen, raises, told
 
 import dispycos
 
@@ -432,19 +431,11 @@ def test_kill_workers_does_not_wait_for_what_refuses_to_end(pool):
 
 
 def main():
-    names = sys.argv[1:] or [name for name in globals() if name.startswith("test_")]
     with dispycos.Executor() as pool:
         pool.submit(int).result()
-        for name in names:
-            start = time.monotonic()
-            try:
-                globals()[name](pool)
-            except Exception:
-                print(f"FAILED {name}", flush=True)
-                for line in traceback.format_exc().splitlines():
-                    print(f"| {line}", flush=True)
-            else:
-                print(f"passed {name} {time.monotonic() - start:.2f}", flush=True)
+        for name, scenario in chosen(globals()):
+            with told(name):
+                scenario(pool)
 
 
 main()

@@ -1,15 +1,13 @@
 """What joblib's Parallel does with the backend "dispycos", one function after the other in one program at two nodes."""
 
 import os
-import sys
 import threading
 import time
-import traceback
 
 import joblib
 import numpy
 from joblib import Parallel, delayed
-from scenarios import raises
+from scenarios import chosen, raises, told
 
 import dispycos
 from dispycos.actors.pool import joblib_arrays
@@ -160,18 +158,10 @@ def test_other_options_take_the_place_of_the_first():
 
 def main():
     dispycos.register_joblib()
-    names = sys.argv[1:] or [name for name in globals() if name.startswith("test_")]
     with joblib.parallel_config(backend="dispycos"):
-        for name in names:
-            start = time.monotonic()
-            try:
-                globals()[name]()
-            except Exception:
-                print(f"FAILED {name}", flush=True)
-                for line in traceback.format_exc().splitlines():
-                    print(f"| {line}", flush=True)
-            else:
-                print(f"passed {name} {time.monotonic() - start:.2f}", flush=True)
+        for name, scenario in chosen(globals()):
+            with told(name):
+                scenario()
 
 
 main()

@@ -4,6 +4,7 @@ A scenario is `async def test_...(client, task)`: `task` is the script's local t
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 import traceback
@@ -15,8 +16,27 @@ SCENARIO_S = 10
 
 def play(script, components=(), **options):
     """`python SCRIPT [SCENARIO ...]`; script: its globals()."""
+    dispycos.run(_main, chosen(script), components, options)
+
+
+def chosen(script):
+    """Those that the command line names, or all: (name, function)."""
     names = sys.argv[1:] or [name for name in script if name.startswith("test_")]
-    dispycos.run(_main, [(name, script[name]) for name in names], components, options)
+    return [(name, script[name]) for name in names]
+
+
+@contextlib.contextmanager
+def told(name):
+    """Says how it went."""
+    start = time.monotonic()
+    try:
+        yield
+    except Exception:
+        print(f"FAILED {name}", flush=True)
+        for line in traceback.format_exc().splitlines():
+            print(f"| {line}", flush=True)
+    else:
+        print(f"passed {name} {time.monotonic() - start:.2f}", flush=True)
 
 
 async def _main(scenarios, components, options, *, task):
@@ -24,16 +44,9 @@ async def _main(scenarios, components, options, *, task):
         servers = len(await client.servers())
         for name, scenario in scenarios:
             await until(lambda: _are_there(client, servers), SCENARIO_S, "the servers are there again")
-            start = time.monotonic()
-            try:
+            with told(name):
                 async with asyncio.timeout(SCENARIO_S):
                     await scenario(client, task)
-            except Exception:
-                print(f"FAILED {name}", flush=True)
-                for line in traceback.format_exc().splitlines():
-                    print(f"| {line}", flush=True)
-            else:
-                print(f"passed {name} {time.monotonic() - start:.2f}", flush=True)
             await _tidy_up(client, task)
 
 

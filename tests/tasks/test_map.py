@@ -121,6 +121,16 @@ class Bench:
         return [handle for handle in self.handles if not handle.done()]
 
 
+class Endless(Iterator[int]):
+    """0, 1, 2, ..."""
+
+    read = 0
+
+    def __next__(self) -> int:
+        self.read += 1
+        return self.read - 1
+
+
 async def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         await asyncio.sleep(0)
@@ -177,25 +187,17 @@ def test_an_argument_may_be_anything_and_come_twice() -> None:
 
 def test_of_an_endless_iterable_only_so_much_is_read_ahead() -> None:
     async def scene() -> None:
-        read = 0
-
-        def endless() -> Iterator[int]:
-            nonlocal read
-            for number in itertools.count():
-                read += 1
-                yield number
-
-        bench = Bench()
-        values = bench.map(endless())
+        bench, numbers = Bench(), Endless()
+        values = bench.map(numbers)
         first = asyncio.ensure_future(anext(values))
-        await wait_until(lambda: read >= AHEAD_MAX)
+        await wait_until(lambda: numbers.read >= AHEAD_MAX)
         for _ in range(10):
             await asyncio.sleep(0)
-        assert read == AHEAD_MAX
+        assert numbers.read == AHEAD_MAX
         bench.handles[7].end("seven")
         assert await first == (7, "seven")
         await values.aclose()
-        assert read <= AHEAD_MAX + 1
+        assert numbers.read <= AHEAD_MAX + 1
 
     play(scene)
 
@@ -554,21 +556,13 @@ def test_before_it_is_known_how_long_one_takes_few_are_submitted_at_once(
 
 def test_of_short_items_more_are_ahead_and_no_more_than_that() -> None:
     async def scene() -> None:
-        read = 0
-
-        def endless() -> Iterator[int]:
-            nonlocal read
-            for number in itertools.count():
-                read += 1
-                yield number
-
-        bench = Bench(ends_at_once=True, function=lambda x: x)
+        bench, numbers = Bench(ends_at_once=True, function=lambda x: x), Endless()
         bench.seconds = 1e-7
-        values = bench.map(endless(), chunksize=None)
+        values = bench.map(numbers, chunksize=None)
         most = 0
         for taken in range(100_000):
             await anext(values)
-            most = max(most, read - taken)
+            most = max(most, numbers.read - taken)
         assert AHEAD_MAX < most <= AHEAD_OF_CHUNKS_MAX + CHUNK_MAX + 1024
         await values.aclose()
 
