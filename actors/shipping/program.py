@@ -24,7 +24,7 @@ from dispycos.errors import ScheduleError
 from .by_value import REQUIRE
 from .modules import TextLoader, candidates, read_source
 from .statements import Unit, codes_of_text, cut
-from .words import FIRST, MainInfo, ShippingError
+from .words import FIRST, MainInfo
 
 LOOK_UP = "__dispycos_look_up__"
 EXECUTED_AGAIN = "__mp_main__"  # multiprocessing's name for it
@@ -228,17 +228,13 @@ def _text(found: object) -> str | None:
 def _program(main: ModuleType) -> tuple[str, str | None]:
     """The file that it runs from, and its text."""
     loader = getattr(getattr(main, "__spec__", None), "loader", None) or getattr(main, "__loader__", None)
-    if isinstance(loader, zipimport.zipimporter):
-        raise ShippingError(
-            f"{sys.argv[0]} runs from a zip archive, which is not supported: unpack it, or install it"
-        )
     file = getattr(main, "__file__", None)
     if not isinstance(file, str):
         return "<string>", _command()
     # A server may be a client too: then what it got of its client's script is what it runs.
     is_mirror = isinstance(main, MirrorModule)
-    if isinstance(loader, TextLoader):
-        text: str | None = loader.get_source(main.__name__)
+    if isinstance(loader, TextLoader | zipimport.zipimporter):
+        text: str | None = loader.get_source(getattr(main.__spec__, "name", main.__name__))
     else:
         text = "".join(linecache.getlines(file)) if is_mirror else read_source(file)
     return str(file), text  # pdb has a subclass of str

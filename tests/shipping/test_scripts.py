@@ -275,14 +275,15 @@ def test_a_script_given_by_symlink(tmp_path: Path) -> None:
     assert out.split() == ["42", f"{tmp_path}/empty/link.py"]
 
 
-def test_a_script_in_a_zip_is_refused_in_words(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+def test_a_program_in_a_zip_runs_with_its_modules(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "app.pyz", "w") as archive:
+        archive.writestr("helper.py", "def twice(n): return 2 * n\n")
         archive.writestr(
             "__main__.py",
-            "from shipping_client import Snapshot\n"
-            "try:\n    Snapshot.of_main()\nexcept Exception as error:\n    print(error)\n",
+            "from shipping_client import Remote\nimport helper\nLIMIT = 5\ndef compute(n): return helper.twice(n) + LIMIT\n"
+            "with Remote() as remote: print(remote.call(compute, 4), remote.call(lambda: LIMIT))\n",
         )
-    assert "runs from a zip archive, which is not supported" in run_python(tmp_path, "app.zip")
+    assert run_python(tmp_path, "app.pyz").split() == ["13", "5"]
 
 
 BARE = """
