@@ -1,7 +1,7 @@
 """The client's side: answers requests for code from a snapshot of `__main__`, and notices what was rebound.
 
-How each name travels is decided in items.py. Not seen, as with multiprocessing's spawn:
-changes inside an object (an item of a dictionary, an attribute of a class), and names that are looked up
+How each name travels is decided in items.py. Not seen, as with multiprocessing's spawn: changes inside an object (an item of
+a dictionary, an attribute of a class), if they were not made by the cells of a notebook; and names that are looked up
 dynamically (globals()["x"]).
 """
 
@@ -32,6 +32,7 @@ Errors = list[tuple[str, str]]  # names that cannot be sent, and why
 Found = dict[str, Item | None]  # how names travel; None: the client does not have it (yet)
 
 log = logging.getLogger(__name__)
+LOOKED_AT_MAX = 1 << 20  # bytes of a value, up to which each cell of a notebook has it looked at again
 LAST = 1 << 61  # the order of values that no statement defines
 ABSENT = object()
 
@@ -54,6 +55,8 @@ class Snapshot:
         self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
         self._specs: dict[str, Any] = {}
         self._edited: dict[str, int] = {}  # those, when they were sent
+        self._values: dict[str, bytes] = {}  # hashes of those, of values, when they were sent
+        self._cells = sources.changes
         self._drawn: Counter[str] = Counter()  # what draws random numbers: to how many servers it went
 
     @classmethod
@@ -145,6 +148,7 @@ class Snapshot:
             is_first, self._texts = self._texts < 0, len(linecache.cache)
             live = vars(self._main)
             changed = [n for n, thing in self._names.items() if live.get(n, ABSENT) is not thing]
+            changed += self._changed_inside(changed)
             reloaded = [
                 n
                 for n, spec in self._specs.items()
@@ -161,6 +165,16 @@ class Snapshot:
                 self._edited[name], self._specs[name] = edited_at(name), _spec_of(name)
                 self._changed[name + "."] = self._version  # the dot tells modules from names
             return self._version
+
+    def _changed_inside(self, rebound: list[str]) -> list[str]:
+        """In a notebook: what a cell has put into a global, as `params["lr"] = 2`. A script's are as multiprocessing has them."""
+        if self._cells == self._items.sources.changes:
+            return []
+        self._cells = self._items.sources.changes
+        values = {n: self._items.of(n).value_hash for n in self._values if n not in rebound}
+        changed = [name for name, value in values.items() if value != self._values[name]]
+        self._values |= values
+        return changed
 
     def _settings_for(self, since: int, known: Found) -> list[Unit]:
         """What the asker does not have; what they need is added."""
@@ -229,6 +243,10 @@ class Snapshot:
         """Replaced whole: version() reads them without the lock."""
         things = {name: ABSENT if item is None else item.thing for name, item in found.items()}
         self._names = things | self._names
+        for name, item in found.items():
+            self._values.pop(name, None)
+            if item is not None and item.value is not None and len(item.value) <= LOOKED_AT_MAX:
+                self._values[name] = item.value_hash
         self._edited = {module.name: edited_at(module.name) for module in modules} | self._edited
         self._specs = {module.name: _spec_of(module.name) for module in modules} | self._specs
 

@@ -341,6 +341,12 @@ run("import decimal\\ndef seventh(): return str(decimal.Decimal(1) / 7)")
 run("print(remote.call(seventh))")
 run("decimal.getcontext().prec = 5")
 run("print(remote.call(seventh))")
+run("params = {'n': 1}\\nclass Box: n = 1\\nbox = Box()")
+run("def read():\\n    params['calls'] = params.get('calls', 0) + 1\\n    return params, box.n")
+run("print(remote.call(read))")
+run("print(remote.call(read))")
+run("params['n'], box.n = 2, 3")
+run("print(remote.call(read))")
 run("remote.__exit__()")
 """,
     )
@@ -352,6 +358,9 @@ run("remote.__exit__()")
         "True",
         "0.1428571428571428571428571429",
         "0.14286",
+        "({'n': 1, 'calls': 1}, 1)",
+        "({'n': 1, 'calls': 2}, 1)",
+        "({'n': 2, 'calls': 1}, 3)",
     ]
 
 
