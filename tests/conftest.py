@@ -71,7 +71,6 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if is_worker(config):
         enter_own_network()
-        sys.dont_write_bytecode = False  # what one has compiled the others read
 
 
 @pytest.hookimpl(tryfirst=True)

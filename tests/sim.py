@@ -73,19 +73,19 @@ class Simulator(NamedTuple):
 
 
 SIMULATORS = {
-    "sessions": Simulator(sim.failures, sim_bugs.BUGS, lambda seed: sim.Schedule(seed).play(), 1000),
+    "sessions": Simulator(sim.failures, sim_bugs.BUGS, lambda seed: sim.Schedule(seed).play(), 500),
     "clusters": Simulator(
-        cluster.failures, cluster_bugs.BUGS, lambda seed: cluster.Cluster(seed).play(), 300, cluster.story
+        cluster.failures, cluster_bugs.BUGS, lambda seed: cluster.Cluster(seed).play(), 240, cluster.story
     ),
     "chains": Simulator(  # clusters whose tasks wait for the values of others
         partial(cluster.failures, chains=True),
         cluster_bugs.CHAIN_BUGS,
         lambda seed: cluster.Cluster(seed, chains=True).play(),
-        100,
+        70,
         partial(cluster.story, chains=True),
     ),
     "dispatch": Simulator(
-        dispatch_sim.failures, dispatch_bugs.BUGS, dispatch_sim.play, 1000, dispatch_sim.story
+        dispatch_sim.failures, dispatch_bugs.BUGS, dispatch_sim.play, 500, dispatch_sim.story
     ),
 }
 

@@ -246,7 +246,12 @@ def package_of(file: str) -> list[str]:
     return parts if file.endswith("__init__.py") else parts[:-1]
 
 
-def imports_of(file: str) -> Iterator[Import]:
+@cache
+def imports_of(file: str) -> tuple[Import, ...]:
+    return tuple(find_imports(file))
+
+
+def find_imports(file: str) -> Iterator[Import]:
     for_types = {
         id(inner)
         for node in ast.walk(tree_of(file))

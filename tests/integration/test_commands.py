@@ -24,6 +24,7 @@ from tests.kit.programs import Program, User, free_port, is_running, port_of, wa
 pytestmark = pytest.mark.timeout(60)
 
 FEW = 512  # descriptors
+LOOK_S = 0.25  # between two looks by `dispycos status`, a process each
 
 LONG = """
     import os, sys, time
@@ -111,7 +112,9 @@ def test_ctrl_c_ends_a_script_that_uses_nodes_and_they_are_free_again(cluster: U
     program = cluster.script("long.py", LONG, "30")
     program.wait_line("runs on")
     check_ctrl_c(program, (130, -signal.SIGINT))
-    wait_until(lambda: all(not node["client"] for node in status_of(cluster)["nodes"]), 5, "nodes are free")
+    wait_until(
+        lambda: all(not node["client"] for node in status_of(cluster)["nodes"]), 5, "nodes are free", LOOK_S
+    )
     assert cluster.script("long.py", LONG, "0").succeed().endswith("done\n")
 
 
@@ -135,7 +138,10 @@ NEVER_CLOSES = """
 
 def check_nodes_are_freed(cluster: User, timeout: float) -> None:
     wait_until(
-        lambda: all(not node["client"] for node in status_of(cluster)["nodes"]), timeout, "the nodes are free"
+        lambda: all(not node["client"] for node in status_of(cluster)["nodes"]),
+        timeout,
+        "the nodes are free",
+        LOOK_S,
     )
     assert cluster.script("long.py", LONG, "0").succeed().endswith("done\n")
 
@@ -205,7 +211,7 @@ def test_status_shows_nodes_servers_and_what_runs(cluster: User) -> None:
     )
     let_go(cluster)
     program.succeed()
-    wait_until(lambda: not status_of(cluster)["clients"], 3, "the client is gone")
+    wait_until(lambda: not status_of(cluster)["clients"], 10, "the client is gone", LOOK_S)
 
 
 def test_status_sees_a_private_cluster(user: User) -> None:
@@ -233,9 +239,9 @@ def test_a_shared_scheduler_gives_its_nodes_to_one_client_after_the_other(user: 
     first = user.script("long.py", HELD)
     first.wait_line("runs on")
     second = user.script("second.py", LONG, "0")
-    wait_until(lambda: len(status_of(user)["clients"]) == 2, 10, "the second is in the queue")
+    wait_until(lambda: len(status_of(user)["clients"]) == 2, 10, "the second is in the queue", LOOK_S)
     third = user.script("third.py", LONG, "0")
-    wait_until(lambda: len(status_of(user)["clients"]) == 3, 10, "the third is in the queue")
+    wait_until(lambda: len(status_of(user)["clients"]) == 3, 10, "the third is in the queue", LOOK_S)
     waits = second.wait_line(r"wait|queue")
     assert waits.stream == "err" and "long.py" in waits.text, second.told()
     assert second.started + 2.5 < waits.at, "it is told after 3 s"
@@ -254,7 +260,7 @@ def test_a_killed_first_client_frees_the_cluster_for_the_second(user: User) -> N
     first = user.script("long.py", LONG, "60")
     first.wait_line("runs on")
     second = user.script("second.py", LONG, "0")
-    wait_until(lambda: len(status_of(user)["clients"]) == 2, 5, "the second is in the queue")
+    wait_until(lambda: len(status_of(user)["clients"]) == 2, 10, "the second is in the queue", LOOK_S)
     first.kill()
     start = time.monotonic()
     second.wait_line("runs on", 5)  # the kernel tells; silence would take 10 s
@@ -268,9 +274,9 @@ def test_a_killed_client_that_waited_leaves_no_ghost_in_the_queue(user: User) ->
     first = user.script("long.py", LONG, "60")
     first.wait_line("runs on")
     second = user.script("second.py", LONG, "0")
-    wait_until(lambda: len(status_of(user)["clients"]) == 2, 5, "the second is in the queue")
+    wait_until(lambda: len(status_of(user)["clients"]) == 2, 10, "the second is in the queue", LOOK_S)
     second.kill()
-    wait_until(lambda: len(status_of(user)["clients"]) == 1, 5, "it is gone from the queue")
+    wait_until(lambda: len(status_of(user)["clients"]) == 1, 10, "it is gone from the queue", LOOK_S)
     assert first.is_alive()
 
 
@@ -386,6 +392,7 @@ def test_a_node_finds_a_scheduler_named_by_peer_and_a_scheduler_a_node_named_by_
             lambda: "far" in [n["name"] for s in status_of(user)["schedulers"] for n in s["nodes"]],
             5,
             "it is there",
+            LOOK_S,
         )
         user.script("long.py", LONG, "0").succeed()
 

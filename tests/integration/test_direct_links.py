@@ -57,6 +57,7 @@ async def main(seconds, scheduler, *linked, task):
             assert [await task.receive() for _ in echoes] == [count, count]
             print(f"task {count} is through")
             gap, count = max(gap, time.monotonic() - began), count + 1
+            await task.sleep(0.01)
         for io in echoes:
             io.send("end")
         await asyncio.gather(*echoes)

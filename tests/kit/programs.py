@@ -44,13 +44,13 @@ class Line(NamedTuple):
     text: str
 
 
-def wait_until(condition: Callable[[], object], timeout: float, what: str) -> float:
-    """Returns how many seconds it took; fails naming `what`."""
+def wait_until(condition: Callable[[], object], timeout: float, what: str, pause: float = 0.01) -> float:
+    """Returns how many seconds it took; fails naming `what`. `pause`: seconds from one look to the next."""
     start = time.monotonic()
     while not condition():
         if time.monotonic() - start > timeout:
             raise AssertionError(f"not within {timeout:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
     return time.monotonic() - start
 
 

@@ -35,16 +35,22 @@ class FakeRuntime:
 
 
 class OpcodeSignal:
-    """A trace function that sends one signal, with a request, at the n-th bytecode of those modules or FakeRuntime."""
+    """A trace function that sends one signal, with a request, at the n-th bytecode of those modules or FakeRuntime.
+
+    Without modules: of all that are dispycos's own.
+    """
 
     def __init__(self, interrupts: Interrupts, position: int, *modules: ModuleType) -> None:
         self.interrupts = interrupts
         self.position = position
-        self.modules = {interrupts_module.__name__, *(module.__name__ for module in modules)}
+        self.modules = {module.__name__ for module in (interrupts_module, *modules)} if modules else None
         self.count = 0
 
+    def _is_looked_at(self, name: str) -> bool:
+        return name.startswith("dispycos.") if self.modules is None else name in self.modules
+
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
-        runtime = frame.f_globals.get("__name__") in self.modules
+        runtime = self._is_looked_at(frame.f_globals.get("__name__", ""))
         if not runtime and frame.f_code is not FakeRuntime.send.__code__:
             return None
         frame.f_trace_opcodes = True

@@ -16,7 +16,7 @@ from tests.kit.cluster_bugs import BUGS, CHAIN_BUGS
 
 @pytest.mark.timeout(PLAYED_S)
 def test_each_task_has_one_true_outcome_whatever_breaks(beside: Beside) -> None:
-    assert beside.failures("clusters", 300) == []
+    assert beside.failures("clusters", 240) == []
 
 
 @pytest.mark.timeout(PLAYED_S)
@@ -29,7 +29,7 @@ def test_the_simulator_finds(bug: str, beside: Beside) -> None:
 
 @pytest.mark.timeout(PLAYED_S)
 def test_tasks_that_wait_for_the_values_of_others_have_one_true_outcome_too(beside: Beside) -> None:
-    assert beside.failures("chains", 100) == []
+    assert beside.failures("chains", 70) == []
 
 
 @pytest.mark.timeout(PLAYED_S)

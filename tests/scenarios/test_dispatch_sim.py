@@ -12,7 +12,7 @@ from tests.kit.dispatch_sim import Schedule
 
 @pytest.mark.timeout(PLAYED_S)
 def test_each_task_has_one_true_outcome_and_no_server_idles_whatever_breaks(beside: Beside) -> None:
-    assert beside.failures("dispatch", 1000) == []
+    assert beside.failures("dispatch", 500) == []
 
 
 @pytest.mark.timeout(PLAYED_S)

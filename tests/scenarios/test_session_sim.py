@@ -12,7 +12,7 @@ from tests.kit.sim_bugs import BUGS
 
 @pytest.mark.timeout(PLAYED_S)
 def test_messages_survive_cuts_pauses_restarts_and_changes_of_route(beside: Beside) -> None:
-    assert beside.failures("sessions", 1000) == []
+    assert beside.failures("sessions", 500) == []
 
 
 @pytest.mark.timeout(PLAYED_S)

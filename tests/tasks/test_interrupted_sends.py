@@ -1,4 +1,4 @@
-"""KeyboardInterrupts at random moments of steps that send: the sessions and the lock stay whole, nothing is lost or doubled."""
+"""KeyboardInterrupts in steps that send: the sessions and the lock stay whole, nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,11 +26,15 @@ from dispycos.protocol.envelope import Envelope
 from dispycos.runtime import Runtime
 from tests.kit.local_tasks import until
 from tests.kit.stage import Plain
+from tests.kit.strikes import OpcodeSignal
 
 pytestmark = pytest.mark.timeout(110)
 
-INTERRUPTS = 3000
+INTERRUPTS = 300
 SETTLED_EACH = 100
+
+Begin = Callable[[], Awaitable[None]]
+Play = Callable[[TaskHost, Callable[[], None], Begin], Awaitable[None]]
 
 
 @pytest.fixture
@@ -48,13 +51,51 @@ def interrupts() -> Iterator[Interrupts]:
     interrupts.uninstall()
 
 
-def test_three_thousand_interrupts_at_a_step_that_sends_break_no_session(
+def test_interrupts_at_random_moments_of_a_step_that_sends_break_no_session(
     tmp_path: Path, interrupts: Interrupts
 ) -> None:
-    asyncio.run(_interrupt_senders(tmp_path, interrupts))
+    """By another thread, as they come."""
+    chance = random.Random(5)
+
+    async def play(host: TaskHost, send: Callable[[], None], begin: Begin) -> None:
+        def send_for_ever() -> None:
+            while True:
+                send()
+
+        for _ in range(INTERRUPTS):
+            await begin()
+            outcome = await _run_until_interrupted(host, send_for_ever, chance.random() * 5e-4)
+            assert isinstance(outcome, Raised) and isinstance(outcome.error, KeyboardInterrupt), outcome
+
+    asyncio.run(_interrupt_senders(tmp_path, interrupts, play))
 
 
-async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
+def test_a_signal_at_any_bytecode_of_a_send_breaks_no_session(tmp_path: Path, interrupts: Interrupts) -> None:
+    async def play(host: TaskHost, send: Callable[[], None], begin: Begin) -> None:
+        interrupted = 0
+        for position in range(5_000):  # 0: Python 3.12 traces opcodes from the next time on
+            signal_at = OpcodeSignal(interrupts, position)
+
+            def send_twice() -> None:
+                sys.settrace(signal_at)  # noqa: B023
+                try:
+                    send()
+                    send()
+                finally:
+                    sys.settrace(None)
+
+            await begin()
+            interrupted += isinstance(await _run(host, send_twice), Raised)
+            if signal_at.count < position:
+                assert interrupted > 50
+                return
+        raise AssertionError("a send has more bytecodes than that?")
+
+    asyncio.run(_interrupt_senders(tmp_path, interrupts, play))
+
+
+async def _interrupt_senders(folder: Path, interrupts: Interrupts, play: Play) -> None:
+    """`play` has steps that send; before each it begins a round, in which all that is to hold between two is looked at."""
     here, there = Runtime("server", "here", None), Runtime("node", "there", None)
     received: list[tuple[int, int]] = []
     taken = Taken()
@@ -76,24 +117,30 @@ async def _interrupt_senders(folder: Path, interrupts: Interrupts) -> None:
     )
     sent: list[int] = []  # how many each round knows to have sent: one more may have left
 
-    def sender() -> None:
-        while True:
-            target.send((len(sent), sent[-1]))
-            sent[-1] += 1
+    def send() -> None:
+        target.send((len(sent), sent[-1]))
+        sent[-1] += 1
 
-    chance = random.Random(5)
-    for number in range(1, INTERRUPTS + 1):
-        sent.append(0)
-        outcome = await _run_until_interrupted(host, sender, chance.random() * 5e-4)
-        assert isinstance(outcome, Raised) and isinstance(outcome.error, KeyboardInterrupt), outcome
+    compared = 0
+
+    async def compare() -> None:
+        nonlocal compared
+        await until(lambda: not host.windows.waits(target.home))
+        await _settle(here, there)
+        _compare(received, sent, compared)
+        received.clear()
+        compared = len(sent)
+
+    async def begin() -> None:
         with here.lock:
             here.router.check()
             host.windows.check()
-        if number % SETTLED_EACH == 0:
-            await until(lambda: not host.windows.waits(target.home))
-            await _settle(here, there)
-            _compare(received, sent, number - SETTLED_EACH)
-            received.clear()
+        if len(sent) - compared >= SETTLED_EACH:
+            await compare()
+        sent.append(0)
+
+    await play(host, send, begin)
+    await compare()
     await here.close()
     await there.close()
 
@@ -108,15 +155,25 @@ def _compare(received: list[tuple[int, int]], sent: list[int], first: int) -> No
     assert received == expected, "lost, doubled or out of order"
 
 
-async def _run_until_interrupted(host: TaskHost, function: Any, delay: float) -> Outcome:
+def _prepare(host: TaskHost) -> tuple[Cell, asyncio.Future[Outcome]]:
     ended: asyncio.Future[Outcome] = host.loop.create_future()
-    begun = threading.Event()
 
     def on_end(cell: Cell, outcome: Outcome) -> None:
         ended.set_result(outcome)
 
     with host.shield, host.runtime.lock:
-        cell = host.prepare("sender", on_end=on_end)
+        return host.prepare("sender", on_end=on_end), ended
+
+
+async def _run(host: TaskHost, function: Callable[[], None]) -> Outcome:
+    cell, ended = _prepare(host)
+    host.loop.call_soon(cell.begin, function, (), {})
+    return await asyncio.wait_for(ended, 5)
+
+
+async def _run_until_interrupted(host: TaskHost, function: Callable[[], None], delay: float) -> Outcome:
+    cell, ended = _prepare(host)
+    begun = threading.Event()
 
     def strike() -> None:
         begun.wait(5)
@@ -130,7 +187,7 @@ async def _run_until_interrupted(host: TaskHost, function: Any, delay: float) ->
     thread.start()
     host.loop.call_soon(begun.set)
     host.loop.call_soon(cell.begin, function, (), {})
-    outcome = await ended
+    outcome = await asyncio.wait_for(ended, 10)
     await asyncio.to_thread(thread.join, 5)
     return outcome
 
