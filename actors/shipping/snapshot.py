@@ -55,7 +55,7 @@ class Snapshot:
         self._names: dict[str, Any] = {}  # what was sent, or found absent, and was bound to
         self._specs: dict[str, Any] = {}
         self._edited: dict[str, int] = {}  # those, when they were sent
-        self._values: dict[str, bytes] = {}  # hashes of those, of values, when they were sent
+        self._sent: dict[str, list[bytes]] = {}  # of what each was made, when it was sent
         self._cells = sources.changes
         self._drawn: Counter[str] = Counter()  # what draws random numbers: to how many servers it went
 
@@ -167,13 +167,13 @@ class Snapshot:
             return self._version
 
     def _changed_inside(self, rebound: list[str]) -> list[str]:
-        """In a notebook: what a cell has put into a global, as `params["lr"] = 2`. A script's are as multiprocessing has them."""
+        """In a notebook: what a cell has put into a global, as `params["lr"] = 2` or `Limits.most = 2`, which servers may have."""
         if self._cells == self._items.sources.changes:
             return []
         self._cells = self._items.sources.changes
-        values = {n: self._items.of(n).value_hash for n in self._values if n not in rebound}
-        changed = [name for name, value in values.items() if value != self._values[name]]
-        self._values |= values
+        made_of = {name: self._items.of(name).hashes for name in self._sent if name not in rebound}
+        changed = [name for name, hashes in made_of.items() if hashes != self._sent[name]]
+        self._sent |= made_of
         return changed
 
     def _settings_for(self, since: int, known: Found) -> list[Unit]:
@@ -244,9 +244,9 @@ class Snapshot:
         things = {name: ABSENT if item is None else item.thing for name, item in found.items()}
         self._names = things | self._names
         for name, item in found.items():
-            self._values.pop(name, None)
-            if item is not None and item.value is not None and len(item.value) <= LOOKED_AT_MAX:
-                self._values[name] = item.value_hash
+            self._sent.pop(name, None)
+            if item is not None and len(item.value or b"") <= LOOKED_AT_MAX:
+                self._sent[name] = item.hashes
         self._edited = {module.name: edited_at(module.name) for module in modules} | self._edited
         self._specs = {module.name: _spec_of(module.name) for module in modules} | self._specs
 

@@ -342,11 +342,11 @@ run("print(remote.call(seventh))")
 run("decimal.getcontext().prec = 5")
 run("print(remote.call(seventh))")
 run("params = {'n': 1}\\nclass Box: n = 1\\nbox = Box()")
-run("def read():\\n    params['calls'] = params.get('calls', 0) + 1\\n    return params, box.n")
+run("def read():\\n    params['calls'] = params.get('calls', 0) + 1\\n    return params, box.n + 0 * Box.n")
 run("print(remote.call(read))")
 run("print(remote.call(read))")
-run("params['n'], box.n = 2, 3")
-run("print(remote.call(read))")
+run("params['n'], box.n = 2, 3\\nBox.n = 4")
+run("print(remote.call(read), remote.call(lambda: Box.n))")
 run("remote.__exit__()")
 """,
     )
@@ -360,7 +360,7 @@ run("remote.__exit__()")
         "0.14286",
         "({'n': 1, 'calls': 1}, 1)",
         "({'n': 1, 'calls': 2}, 1)",
-        "({'n': 2, 'calls': 1}, 3)",
+        "({'n': 2, 'calls': 1}, 3) 4",
     ]
 
 
