@@ -99,6 +99,16 @@ class Site(User):
                     found.append(process.pid)
         return found
 
+    def wait_until_gone(self, uid: int) -> None:
+        """The processes of a client, when it has ended."""
+        try:
+            wait_until(lambda: not self.processes_of(uid), 10, "processes of a client go with it")
+        except AssertionError as error:
+            left = [
+                psutil.Process(pid).as_dict(["ppid", "status", "cmdline"]) for pid in self.processes_of(uid)
+            ]
+            raise AssertionError(f"{error}; there are {left}") from None
+
     def start(self, *command: str, stdin: int | None = None) -> Program:
         program = Program([*self.prefix, *command], self.folder, self.environment(), stdin)
         self.programs.append(program)
@@ -169,7 +179,7 @@ def test_what_a_client_of_another_user_left_is_ended_and_removed(site: Site) -> 
     wait_until(lambda: not Path(path).exists(), 10, "files of a client go with it")
     lost = site.client("misbehave")
     assert lost.wait() == 1 and "TaskLost" in lost.err
-    wait_until(lambda: not site.processes_of(65534), 10, "its processes go with it")
+    site.wait_until_gone(65534)
     node.interrupt()
     assert node.wait(10) == 0
     assert [path for path in site.shared.rglob("*") if path.is_file() or path.is_socket()] == []
@@ -251,7 +261,7 @@ def test_by_a_set_user_id_interpreter_the_agent_is_who_started_it_and_tasks_are_
             assert done == []
             lost = site.client("misbehave")
             assert lost.wait() == 1 and "TaskLost" in lost.err
-            wait_until(lambda: not site.processes_of(TASKS), 10, "processes of a client go with it")
+            site.wait_until_gone(TASKS)
             wait_until(lambda: not Path(path).exists(), 10, "files of a client go with it")
             node.interrupt()
             assert node.wait(10) == 0
