@@ -108,7 +108,7 @@ class Repeated:
         last, before = self._last, self._state
         self._last, self._state = generator, pickle.dumps(generator, PROTOCOL)
         if generator is last and self._state == before:
-            self._is_told = True
+            self._is_told, self._last, self._state = True, None, None
             log.warning(
                 "calls of %s get copies of one generator of random numbers (%s), and draw the same: "
                 "give each call a seed of its own (numpy: rng.spawn(n))",

@@ -97,9 +97,7 @@ class Work:
         self._pacing = Pacing(wanted.chunksize)
         self._turn_at = 0.0  # when the loop last had its turn
         self._read = 0
-        self._broken: Exception | None = (
-            None  # what the iterable raised: it is told behind the values of what came before
-        )
+        self._broken: Exception | None = None  # what the iterable raised: told behind the values before it
         self._unsent: list[Any] = []  # items that were read, fewer than go together
         self._again: deque[Piece] = deque()  # that a task gave back, or that are to be tried again
         self._pieces: dict[Handle[Any], Piece] = {}  # in flight
